@@ -8,6 +8,7 @@ In WAL mode writers do not block readers. Every commit is synced.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 MOVE_AWAY = "move it away, and a new one is made"
 _UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_SHARED_BYTES = 32_768
+"""Size by which the file of shared memory grows (https://www.sqlite.org/walformat.html#the_wal_index_file_format)."""
 BUSY_S = 5.0
 """How long a writer waits for another one."""
 
@@ -29,13 +32,24 @@ def failing_as_store_error(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"{path}: {error}{_remedy(error)}") from error
+        raise StoreError(f"{path}: {error}{_remedy(error, path)}") from error
 
 
-def _remedy(error: sqlite3.Error) -> str:
+def _remedy(error: sqlite3.Error, path: Path) -> str:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR and _is_full(path.parent):
+        # The file of shared memory cannot be made longer: SQLITE_IOERR_SHMSIZE, not SQLITE_FULL.
+        return "; the disk is full"
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _UNUSABLE or str(error).startswith("no such table"):
         return f"; {MOVE_AWAY}"
     return ""
+
+
+def _is_full(directory: Path) -> bool:
+    try:
+        free = os.statvfs(directory)
+    except OSError:
+        return False
+    return free.f_bavail * free.f_frsize < _SHARED_BYTES
 
 
 def connect(

@@ -512,7 +512,7 @@ def test_a_full_disk_under_the_states(
         disk.fill()
         world.log(3)
         world.turn(turns=60)
-        assert "database or disk is full" in world.engine.problem
+        assert world.engine.problem.endswith("alerts.db: disk I/O error; the disk is full")
         assert hook.requests == []
         disk.free()
         world.turn(turns=3)
