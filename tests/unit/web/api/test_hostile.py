@@ -158,14 +158,14 @@ def test_a_search_ends_with_its_connection(tmp_path: Path, monkeypatch: pytest.M
     made = make_settings(tmp_path, "[web]\nsearches = 1\n")
     seed(made, numbered(0, 20))
     endless = Endless()
-    opened = search_pool.open_search
-    monkeypatch.setattr(search_pool, "open_search", lambda *_: endless)
+    opened = search_pool.open_killable
+    monkeypatch.setattr(search_pool, "open_killable", lambda *_: endless)
 
     async def main() -> None:
         async with serving(make_page(made)) as client:
             asking = asyncio.ensure_future(client.get("/count"))
             await asyncio.to_thread(endless.began.wait, 30)
-            monkeypatch.setattr(search_pool, "open_search", opened)
+            monkeypatch.setattr(search_pool, "open_killable", opened)
             asking.cancel()
             assert (await client.get("/count")).json() == {"count": 20}
             assert endless.is_closed
