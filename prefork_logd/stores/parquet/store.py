@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefork_logd.config.values import format_count
-from prefork_logd.stores.base import block_from
+from prefork_logd.stores.base import block_from, split_block
 from prefork_logd.stores.parquet import engine, schema, segments
 from prefork_logd.stores.parquet.index import write_segment
 from prefork_logd.stores.parquet.merging import Merger
@@ -95,10 +95,9 @@ class ParquetStore:
             fd = os.memfd_create("rows", os.MFD_CLOEXEC)
             try:
                 parts, longest = self._make_parts(fd, wanted, refuse)
-                words = make_filter(block.lines for block in wanted)
                 with self._directory.locked():
                     self._retention.make_room()
-                    self._write_parts(fd, parts, longest, end, words)
+                    self._write_parts(fd, parts, longest, end, wanted)
             finally:
                 os.close(fd)
         self._next = end
@@ -124,8 +123,8 @@ class ParquetStore:
             _write_all(fd, made.data)
         return parts, longest
 
-    def _write_parts(self, fd: int, parts: Sequence[_Part], longest: int, end: int, words: bytes) -> None:
-        """Write each part as a segment, in order, with the filter of all their words. Raises OSError, StoreError."""
+    def _write_parts(self, fd: int, parts: Sequence[_Part], longest: int, end: int, blocks: Sequence[Block]) -> None:
+        """Write each part as a segment, in order, with the filter of its words. Raises OSError, StoreError."""
         for index, part in enumerate(parts):
             following = parts[index + 1] if index + 1 < len(parts) else None
             stop = following.number if following is not None else end
@@ -135,6 +134,7 @@ class ParquetStore:
                 source = _copy(fd, part.offset, size)
             try:
                 rows = schema.rows_source(f"/proc/self/fd/{source}", self._journal, longest)
+                words = make_filter(block.lines for block in _between(blocks, self._end, stop))
                 self._write_segment(rows, segments.day_name(part.day), stop, words)
             finally:
                 if source != fd:
@@ -183,6 +183,14 @@ class ParquetStore:
     def close(self) -> None:
         """End a merge that runs; its parts stay."""
         self._merger.stop()
+
+
+def _between(blocks: Sequence[Block], first: int, stop: int) -> Iterator[Block]:
+    """Yield the records of blocks with numbers from `first` on, before `stop`."""
+    for block in blocks:
+        part = block_from(block, first)
+        if part is not None and part.first < stop:
+            yield part if part.first + part.count <= stop else split_block(part, stop - part.first)[0]
 
 
 def _pieces(blocks: Sequence[Block]) -> Iterator[tuple[bytes, int]]:

@@ -49,6 +49,25 @@ def test_the_facts_are_those_of_the_records(tmp_path):
         assert not found.finder(one)(b"elsewhere")
 
 
+def test_the_filter_of_a_segment_has_its_own_words_only(tmp_path):
+    """Of a batch over several days, whose blocks end anywhere."""
+    store = make_store(tmp_path)
+    store.open(JOURNAL)
+    days = (0, 0, 1, 1, 1, 2, 0)
+    lines = [line(NOON + day * 86_400, msg=f"only{at}") for at, day in enumerate(days)]
+    store.write([block(5, lines[:4]), block(9, lines[4:6]), block(20, lines[6:])], never)
+    seen = []
+    for path in sorted(one.path for one in segments.find_segments(tmp_path)):
+        with opened(path) as found:
+            (one,) = found.head.filters
+            words = [at for at in range(len(days)) if found.finder(one)(f"only{at}".encode())]
+            seen.append((path.parent.name, one.first, one.next, words))
+    assert seen == [
+        ("2026-11-24", 0, 7, [0, 1]), ("2026-11-24", 20, 21, [6]), ("2026-11-25", 7, 10, [2, 3, 4]),
+        ("2026-11-26", 10, 20, [5]),
+    ]  # fmt: skip
+
+
 def test_times_that_are_no_times_are_not_counted(tmp_path):
     """Another program may have written them."""
     with contextlib.closing(engine.connect(64 << 20, 1)) as connection:
