@@ -57,6 +57,8 @@ GRACE_S = 0.25
 """Time that a call has to end by itself after its deadline, before its process is killed."""
 _LINES_BYTES = 1 << 18
 """Lines that pass through the pipe at once."""
+_LOST = (OSError, EOFError, pickle.UnpicklingError)
+"""What a pipe to a process that has ended raises."""
 _ERRORS = {"memory": QueryMemoryError, "store": StoreError, "value": ValueError}
 _START = (
     "import sys; {0!r} in sys.path or sys.path.insert(0, {0!r}); from prefork_logd.stores.apart import main; main()"
@@ -91,6 +93,7 @@ class SearchApart:
         self._opened_with = (settings, journal)
         self._process: subprocess.Popen[bytes] | None = None
         self._is_cancelled = False
+        self._can_start = True
 
     @property
     def limits(self) -> Limits:
@@ -160,8 +163,7 @@ class SearchApart:
         """End the running call of another thread."""
         self._is_cancelled = True
         self._search.cancel()
-        if (process := self._process) is not None:
-            process.kill()
+        self._stop()
 
     def close(self) -> None:
         """End the process, and release every resource."""
@@ -178,27 +180,32 @@ class SearchApart:
         return answer
 
     def _answers(self, method: str, *arguments: Any) -> Iterator[Any]:
-        """Yield what the process answers to a call. Raises StoreError, ValueError."""
+        """Yield what the process answers to a call, or this one if there can be none. Raises StoreError, ValueError."""
         self._is_cancelled = False
         limits = self.limits
         ends_s = time.monotonic() + limits.deadline_s
-        process = self._started()
-        timer = threading.Timer(limits.deadline_s + GRACE_S, process.kill)
+        timer = threading.Timer(limits.deadline_s + GRACE_S, self._stop)
         timer.daemon = True
         timer.start()
         is_over = False
         try:
             try:
-                _write(process.stdin, _Call(method, arguments, limits))
-                while True:
+                process = self._process_of_calls()
+                kind, answer = "here", None
+                if process is not None:
+                    _write(process.stdin, _Call(method, arguments, limits))
                     kind, answer = _read(process.stdout)
-                    if kind != "answer":
-                        break
+                while process is not None and kind == "answer":
                     yield answer
-            except (OSError, EOFError, pickle.UnpicklingError) as error:
-                raise self._lost(process, limits.deadline_s, ends_s) from error
+                    kind, answer = _read(process.stdout)
+            except _LOST as error:
+                raise self._error_of_end(limits.deadline_s, ends_s) from error
             is_over = True
-            self._finish(kind, answer, limits)
+            if kind == "here":
+                found = getattr(self._search, method)(*arguments)
+                yield from ([line] for line in found) if method == "lines" else (found,)
+            else:
+                self._finish(kind, answer, limits)
         finally:
             timer.cancel()
             if not is_over:
@@ -216,24 +223,26 @@ class SearchApart:
             case _:
                 raise _ERRORS[kind](answer)
 
-    def _lost(self, process: subprocess.Popen[bytes], deadline_s: float, ends_s: float) -> StoreError:
+    def _error_of_end(self, deadline_s: float, ends_s: float) -> StoreError:
         """Return the error for a process that has ended during a call."""
         if self._is_cancelled:
             return QueryCancelledError()
         if time.monotonic() >= ends_s:
             return QueryTimeoutError(deadline_s)
-        process.kill()
-        return StoreError(f"the process of the search has ended ({process.wait()}), perhaps for lack of memory")
+        self._stop()
+        status = self._process.wait() if self._process is not None else 0
+        return StoreError(f"the process of the search has ended ({status}), perhaps for lack of memory")
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        """Return the process, started if there is none. Raises StoreError."""
-        process = self._process
-        if process is not None and process.poll() is None:
-            return process
+    def _process_of_calls(self) -> subprocess.Popen[bytes] | None:
+        """Return the process, started if there is none; None if none can be started. Raises one of _LOST."""
+        if self._process is not None and self._process.poll() is None:
+            return self._process
         self._end()
+        if not self._can_start:
+            return None
         root = str(Path(__file__).resolve().parents[2])
         try:
-            process = subprocess.Popen(  # noqa: S603 - this interpreter and this program
+            process = self._process = subprocess.Popen(  # noqa: S603 - this interpreter and this program
                 # -P: the directory in which the collector runs is no place for modules.
                 [sys.executable, "-P", "-c", _START.format(root)],
                 stdin=subprocess.PIPE,
@@ -242,12 +251,21 @@ class SearchApart:
                 # A Ctrl-C in the terminal is for the collector.
                 start_new_session=True,
             )
-        except OSError as error:
-            raise StoreError(f"no process for the search: {error.strerror}") from error
-        self._process = process
-        with contextlib.suppress(OSError):  # it has ended already: the call finds that out
             _write(process.stdin, self._opened_with)
+            _read(process.stdout)
+        except _LOST:
+            # The user who started the collector may be able to read more than its own user. A signal has other reasons.
+            if self._process is not None and self._process.wait() < 0:
+                raise
+            self._can_start = False
+            self._end()
+            return None
         return process
+
+    def _stop(self) -> None:
+        """Kill the process if there is one; a call that it runs ends."""
+        if (process := self._process) is not None:
+            process.kill()
 
     def _end(self) -> None:
         """End the process if there is one. No call may be running."""
@@ -285,6 +303,7 @@ def main() -> None:
     calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(given, calls), daemon=True).start()
     settings, journal = calls.get()
+    _write(answers, "ready")
     search: Search | None = None
     while True:
         call: _Call = calls.get()
@@ -310,7 +329,7 @@ def _receive(given: IO[bytes], calls: queue.SimpleQueue[Any]) -> None:
     while True:
         try:
             calls.put(_read(given))
-        except (EOFError, OSError, pickle.UnpicklingError):
+        except _LOST:
             os._exit(0)
 
 

@@ -176,6 +176,21 @@ def test_errors_come_back(found: Stored, tmp_path: Path, monkeypatch: pytest.Mon
     with contextlib.closing(opened(tmp_path, [line(NOON, msg="x")])) as other:
         with pytest.raises(StoreError, match=r"the process of the search has ended \(-9\), perhaps for lack of memory"):
             other.count(query("message=~x"))
-        monkeypatch.setattr(apart.sys, "executable", str(tmp_path / "python"))
-        with pytest.raises(StoreError, match="no process for the search: No such file or directory"):
-            other.count(query("message=~x"))
+        monkeypatch.undo()
+        assert other.count(query("message=~x")) == 1
+
+
+@pytest.mark.parametrize("program", ["raise ImportError", "import sys; sys.stdin.close(); raise SystemExit(3)"])
+@pytest.mark.parametrize("executable", [None, "absent"])
+def test_without_a_process_calls_are_answered_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, executable: str | None
+) -> None:
+    """The collector's user may not be able to read the program; it is not tried again."""
+    monkeypatch.setattr(apart, "_START", program)
+    if executable:
+        monkeypatch.setattr(apart.sys, "executable", str(tmp_path / executable))
+    with contextlib.closing(opened(tmp_path, [line(NOON, msg="x")])) as search:
+        assert search.count(query("message=~x")) == 1
+        monkeypatch.undo()
+        assert [*search.lines(query("message=~x"))] == [line(NOON, msg="x")]
+        assert search._process is None
