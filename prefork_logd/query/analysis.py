@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.query.evaluate import MISSING, value_at
-from prefork_logd.query.patterns import pattern_of
+from prefork_logd.query.patterns import MOST_CHARACTERS, pattern_of
 from prefork_logd.query.search import Facet, FacetValue, FieldFound, Pattern
 from prefork_logd.query.statistics import MOST_GROUPS, Accumulator, key_of
 
@@ -158,7 +158,7 @@ def patterns_of(messages: Iterable[tuple[str, float]], top: int) -> tuple[list[P
             entry[0] += 1
             entry[1], entry[2] = min(entry[1], created), max(entry[2], created)
         elif len(found) < MOST_VALUES:
-            found[text] = [1, created, created, message]
+            found[text] = [1, created, created, message[:MOST_CHARACTERS]]
         else:
             others += 1
     best = sorted(found.items(), key=lambda pair: (-pair[1][0], pair[0]))[:top]

@@ -7,6 +7,7 @@ inherits it. Such a store has no ids, so it has no pages.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from prefork_logd.query.search import Cursor, Found, Page, RecordId
     from prefork_logd.query.statistics import Statistics
 
+_NONE = object()
 SAMPLED_RECORDS = 20_000
 """Number of the newest records whose fields are looked at, without a smaller bound."""
 SAMPLED_MESSAGES = 100_000
 """The same for patterns."""
+SAMPLED_BYTES = 32 << 20
+"""Most bytes of the lines whose fields are looked at: a line may have megabytes, and each is read in Python."""
 
 
 class SearchByLines:
@@ -56,7 +60,7 @@ class SearchByLines:
 
     def fields(self, filters: Filters) -> Fields:
         """Return the fields of the newest records."""
-        records = self._newest(filters, self._sampled(SAMPLED_RECORDS))
+        records = self._newest(filters, self._sampled(SAMPLED_RECORDS), SAMPLED_BYTES)
         return Fields(analysis.fields_of(records), records.coverage)
 
     def stats(self, filters: Filters, statistics: Statistics) -> Table:
@@ -83,17 +87,24 @@ class SearchByLines:
     def _sampled(self, most: int) -> int:
         return min(most, self.limits.most_records or most)
 
-    def _newest(self, filters: Filters, most: int | None) -> Newest:
+    def _newest(self, filters: Filters, most: int | None, most_bytes: float = math.inf) -> Newest:
         self._is_cancelled = False
         deadline_s = self.limits.deadline_s
         ends_s = time.monotonic() + deadline_s
 
-        def read() -> Iterator[dict[str, Any]]:
+        nbytes = 0
+
+        def read() -> Iterator[dict[str, Any] | None]:
+            nonlocal nbytes
             for line in self.lines(replace(filters, order="newest", limit=None if most is None else most + 1)):
                 if self._is_cancelled:
                     raise QueryCancelledError
                 if time.monotonic() > ends_s:
                     raise QueryTimeoutError(deadline_s)
+                if nbytes >= most_bytes:
+                    yield None
+                    return
+                nbytes += len(line)
                 yield read_fields(line)
 
         return Newest(read(), most)
@@ -106,17 +117,22 @@ class SearchByLines:
 class Newest:
     """The newest records, at most so many, and how many there were once they are read."""
 
-    def __init__(self, records: Iterator[dict[str, Any]], most: int | None) -> None:
+    def __init__(self, records: Iterator[dict[str, Any] | None], most: int | None) -> None:
+        """Take records, and None after the last one if there are more of them that are too much to read."""
         self._records = records
         self._most = most
         self._count = 0
+        self._is_cut = False
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for record in itertools.islice(self._records, self._most):
+            if record is None:
+                self._is_cut = True
+                return
             self._count += 1
             yield record
 
     @property
     def coverage(self) -> Coverage:
         """What was read; asked after the last record."""
-        return Coverage(self._count, next(self._records, None) is None)
+        return Coverage(self._count, not self._is_cut and next(self._records, _NONE) is _NONE)

@@ -156,7 +156,7 @@ class Pattern(NamedTuple):
     last: float
     """Greatest `created`."""
     example: str
-    """The newest of the messages."""
+    """The beginning of the newest of the messages."""
 
 
 class Facets(NamedTuple):

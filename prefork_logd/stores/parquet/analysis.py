@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prefork_logd.query.analysis import sort_rows
 from prefork_logd.query.by_lines import Newest, SearchByLines
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.patterns import MOST_CHARACTERS
 from prefork_logd.query.search import Coverage, Facet, Facets, FacetValue, Table
 from prefork_logd.query.statistics import MOST_GROUPS, key_of
 from prefork_logd.records.stored import read_fields
@@ -97,7 +98,8 @@ class Analysis(SearchByLines):
 
         def read() -> Iterator[dict[str, Any]]:
             ordered = replace(filters, order="newest", limit=most + 1)
-            for created, message, line in self.rows(ordered, condition, "created, message, line"):
+            columns = f"created, left(message, {MOST_CHARACTERS}), line"
+            for created, message, line in self.rows(ordered, condition, columns):
                 if line is None:
                     yield {"created": created, "message": message or ""}
                 elif filters.matches(record := read_fields(line.encode() + b"\n")):

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from prefork_logd.query import analysis
 from prefork_logd.query.by_lines import SAMPLED_MESSAGES, SearchByLines
+from prefork_logd.query.patterns import MOST_CHARACTERS
 from prefork_logd.query.search import (
     Bar,
     Coverage,
@@ -176,7 +177,9 @@ class PostgresqlSearch(SearchByLines):
     def patterns(self, filters: Filters, top: int) -> Patterns:
         """Return the most frequent forms of the newest messages."""
         values, chosen, most = self._chosen(filters, self._sampled(SAMPLED_MESSAGES))
-        statement = sql.SQL("SELECT coalesce(message, ''), created FROM ({}) AS found").format(chosen)
+        statement = sql.SQL("SELECT coalesce(left(message, {}), ''), created FROM ({}) AS found").format(
+            sql.Literal(MOST_CHARACTERS), chosen
+        )
         count = 0
 
         def messages() -> Iterator[tuple[str, float]]:

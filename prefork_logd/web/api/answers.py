@@ -163,7 +163,7 @@ class Pattern(msgspec.Struct):
     last: float
     """Greatest `created`."""
     example: str
-    """The newest of the messages."""
+    """The beginning of the newest of the messages."""
 
 
 class Patterns(msgspec.Struct):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefork_logd.query import analysis
 from prefork_logd.query.language import parse, parse_field
+from prefork_logd.query.patterns import MOST_CHARACTERS
 from prefork_logd.query.search import Facet, FieldFound, Pattern
 from prefork_logd.query.statistics import parse as parse_statistics
 
@@ -77,3 +78,5 @@ def test_patterns() -> None:
     """With the first and last time, and the newest message."""
     messages = [("took 5 ms", 3.0), ("took 7 ms", 2.0), ("stopped", 1.0)]
     assert analysis.patterns_of(messages, 1) == ([Pattern("took <number> ms", 2, 2.0, 3.0, "took 5 ms")], 1)
+    (long,) = analysis.patterns_of([("x" * 10_000, 1.0)], 5)[0]
+    assert len(long.text) == len(long.example) == MOST_CHARACTERS

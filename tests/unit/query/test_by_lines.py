@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
+from prefork_logd.query import by_lines
 from prefork_logd.query.by_lines import SearchByLines
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.language import parse_field
@@ -42,6 +43,16 @@ def test_answers_and_what_they_are_about() -> None:
     assert search.stats(Filters(), parse("max(lineno)")) == (["max(lineno)"], [[3.0]], 0, (4, False))
     assert search.patterns(Filters(), 5).patterns[0].count == 4
     assert search.fields(Filters()).coverage == (4, False)
+
+
+@pytest.mark.parametrize(("nlines", "coverage"), [(3, (3, False)), (10, (10, True)), (11, (10, True))])
+def test_fields_are_read_of_a_bounded_number_of_bytes(
+    monkeypatch: pytest.MonkeyPatch, nlines: int, coverage: tuple[int, bool]
+) -> None:
+    """A client whose lines have megabytes takes no more time than others; what was not read is said."""
+    monkeypatch.setattr(by_lines, "SAMPLED_BYTES", nlines * len(line(lineno=0, msg="took 0 ms")))
+    assert Lines().fields(Filters()).coverage == coverage
+    assert Lines().patterns(Filters(), 5).coverage == (10, True)
 
 
 def test_a_call_ends_at_its_deadline_or_when_it_is_cancelled() -> None:
