@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefork_logd.cli.app import Flags, WholeNumber, refuse_flags, verb
+from prefork_logd.cli.app import Flags, WholeNumber, form_flag, refuse_flags, verb
 from prefork_logd.cli.collector import become_user, user_name, warn_of_other_configuration
 from prefork_logd.errors import ExitStatus
 
@@ -32,14 +32,7 @@ _ACTIONS = {
 @verb
 @click.argument("words", nargs=-1, metavar="[ACTION [NAME] [DURATION]]")
 @click.option("--limit", type=WholeNumber(min=1, max=10_000), default=20, show_default=True, help="Most incidents.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Format of rules, incidents and results.",
-)
+@form_flag("rules, incidents and results")
 def alert(flags: Flags, words: tuple[str, ...], limit: int, form: str) -> int:
     """List the rules of alerts, or act on one.
 

@@ -75,6 +75,12 @@ def add_options(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return add
 
 
+def form_flag(what: str) -> Callable[[Any], Any]:
+    """Return the option --format of a verb that prints text or JSON; `what` is what it prints."""
+    choice = click.Choice(["text", "json"])
+    return click.option("--format", "form", type=choice, default="text", show_default=True, help=f"Format of {what}.")
+
+
 common_flags = add_options(
     click.option("--config", metavar="FILE", help="Configuration file (docs/configuration.md)."),
     click.option("--state-dir", metavar="DIR", help="Directory of the pid file and everything kept."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefork_logd.cli.app import Flags, WholeNumber, refuse_flags, verb
+from prefork_logd.cli.app import Flags, WholeNumber, form_flag, refuse_flags, verb
 from prefork_logd.cli.collector import become_user, lenient_settings, user_name, warn_of_other_configuration
 from prefork_logd.config.values import format_count
 from prefork_logd.errors import ExitStatus
@@ -60,14 +60,7 @@ _CHANGES: dict[str, tuple[int, Callable[[Book, str, str, Given], Row]]] = {
     help="By the latest or the first error, or by the count.",
 )
 @click.option("--limit", type=WholeNumber(min=1, max=1_000_000), default=50, show_default=True, help="Most groups.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Format of the groups.",
-)
+@form_flag("the groups")
 @click.option("--in", "version", default="", metavar="VERSION", help="Of resolve: the version that has the repair.")
 @click.option("--for", "duration", default="", metavar="DURATION", help='Of mute: how long, such as "8h".')
 @click.option("--count", "more", type=WholeNumber(min=1, max=1 << 60), help="Of mute: until so many more errors.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefork_logd.cli.app import Flags, WholeNumber, complain, verb
+from prefork_logd.cli.app import Flags, WholeNumber, complain, form_flag, verb
 from prefork_logd.cli.collector import lenient_settings, warn_of_other_configuration
 from prefork_logd.cli.filter_flags import filter_flags
 from prefork_logd.cli.remote import check_server_flags, connect, follow_remote, server_flags
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @filter_flags
 @click.option("-n", "count", type=WholeNumber(min=0), default=10, show_default=True, help="Number of latest records.")
 @click.option("-f", "--follow", "is_followed", is_flag=True, help="Then print new records as they come, until Ctrl-C.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@form_flag("the records")
 @server_flags
 def tail(
     flags: Flags,

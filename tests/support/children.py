@@ -6,8 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from prefork_logd.config.load import loads
+from prefork_logd.ipc.messages import Drain
 from prefork_logd.processes.master.child import Child, Kind
-from prefork_logd.processes.master.lifecycle import State
+from prefork_logd.processes.master.lifecycle import Event, State, after
 from prefork_logd.processes.master.service_manager import ServiceManager
 from prefork_logd.system.systemd import Notifier
 from tests.support.harness import NO_ERRORS, NO_PAGE
@@ -111,6 +112,23 @@ def make_child(kind: Kind, slot: int, state: State = State.RUNNING, **fields: An
     child = Child(kind, slot, state, **{"pid": number, "spawn_id": number, **fields})
     child.channel = cast("Channel", FakeChannel())
     return child
+
+
+class ChildEvents:
+    """Applies the events of a child that is never forked, as the supervisor would, and keeps them."""
+
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+
+    def apply(self, child: Child, event: Event) -> None:
+        """Change the state of a child; one that is due gets a pid and a channel, one that stops a message."""
+        self.seen.append(event)
+        child.state = after(child.state, event).state
+        if event is Event.DUE:
+            made = make_child(child.kind, child.slot)
+            child.pid, child.channel = made.pid, made.channel
+        elif child.channel is not None:
+            child.channel.send(Drain(fast=False))
 
 
 def messages(child: Child) -> list[AnyMessage]:

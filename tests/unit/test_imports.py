@@ -33,10 +33,11 @@ PROCESSES: dict[str, set[str]] = {
     "writer": {"fork", "orphans"},
     "shipper": {"fork", "orphans"},
     "consumer": {"fork", "orphans"},
-    "web": {"fork", "orphans"},
-    "alerts": {"fork", "orphans"},
+    "web": {"fork", "orphans", "search_limits"},
+    "alerts": {"fork", "orphans", "search_limits"},
     "fork": {"orphans"},
     "orphans": set(),
+    "search_limits": set(),
 }
 """What the code of each process imports besides its own folder: only the master knows the others, for it forks them."""
 

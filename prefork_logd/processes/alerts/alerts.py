@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import gc
 import importlib
 import os
-import resource
-import signal
 import threading
 import time
 from pathlib import Path
@@ -25,7 +22,7 @@ from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.messages import AnyMessage, Drain, Ready, Reopen, StatusReport
 from prefork_logd.ipc.scoreboard import WRITER_SLOT, DiskState, Field, JournalField, Scoreboard, StoreField
 from prefork_logd.net.loop import Loop
-from prefork_logd.system import libc
+from prefork_logd.processes import search_limits
 from prefork_logd.system.log import LOGGER, describe_bug, reopen_own
 
 if TYPE_CHECKING:
@@ -35,12 +32,8 @@ if TYPE_CHECKING:
     from prefork_logd.alerts.engine import Engine
     from prefork_logd.config.settings import Settings
 
-NICENESS = 10
-"""As the page: lower than ingest."""
-ARENAS, ALLOCATOR = 2, "retain:false"
-"""As in the page's process, whose memory is limited, too."""
 MOST_MEMORY_BYTES = 1 << 30
-"""Private memory that can be written, also of threads and libraries (getrlimit(2))."""
+"""Of the process (search_limits.py)."""
 STACK_BYTES = 1 << 20
 """Of a thread that sends: the limit of memory counts all of it."""
 DRAIN_S = 2.0
@@ -117,13 +110,7 @@ class AlertsProcess:
 
     def run(self) -> int:
         """Work until the master ends the process; return the exit status."""
-        # A search may hang in a library: only this signal ends the process after its master's death.
-        libc.signal_on_parent_death(signal.SIGKILL)
-        os.nice(NICENESS)
-        gc.freeze()
-        libc.limit_arenas(ARENAS)
-        os.environ["DUCKDB_JE_MALLOC_CONF"] = ALLOCATOR
-        resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
+        search_limits.bound_process(MOST_MEMORY_BYTES)
         threading.stack_size(STACK_BYTES)
         self._slot[Field.PID] = os.getpid()
         self._channel.send(Ready())

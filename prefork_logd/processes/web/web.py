@@ -13,8 +13,6 @@ import contextlib
 import gc
 import importlib
 import os
-import resource
-import signal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +25,7 @@ from prefork_logd.ipc.command_socket import send_command
 from prefork_logd.ipc.messages import AnyMessage, Drain, Ready, Reopen
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
 from prefork_logd.net.loop import Loop
+from prefork_logd.processes import search_limits
 from prefork_logd.processes.web.memory import MemoryWatch
 from prefork_logd.system import libc
 from prefork_logd.system.log import LOGGER, RateLimitedLog, describe_bug, reopen_own
@@ -39,12 +38,6 @@ if TYPE_CHECKING:
     from prefork_logd.processes.web.server import PageServer
     from prefork_logd.web.context import PageContext
 
-ARENAS = 2
-"""More would let each thread keep memory that others need."""
-ALLOCATOR = "retain:false"
-"""DuckDB's allocator, jemalloc(3), would keep every address that it has used, which the limit of memory counts."""
-NICENESS = 10
-"""Lower than ingest, higher than shippers: somebody waits for an answer."""
 DRAIN_S = 2.0
 """How long requests that are under way may take during a stop. Streams end at once."""
 FAILED = 1
@@ -105,15 +98,7 @@ class WebProcess:
 
     def run(self) -> int:
         """Serve until the master ends the process; return the exit status."""
-        # A search may hang in a library: only this signal ends the process after its master's death.
-        libc.signal_on_parent_death(signal.SIGKILL)
-        os.nice(NICENESS)
-        gc.freeze()
-        libc.limit_arenas(ARENAS)
-        os.environ["DUCKDB_JE_MALLOC_CONF"] = ALLOCATOR
-        # Private memory that can be written, also of threads and libraries (getrlimit(2)).
-        limit = self._settings.web.memory_bytes
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        search_limits.bound_process(self._settings.web.memory_bytes)
         self._slot[Field.PID] = os.getpid()
         try:
             asyncio.run(self._serve())

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
 from prefork_logd.ipc.messages import Drain
 from prefork_logd.ipc.scoreboard import ALERTS_SLOT
-from prefork_logd.processes.alerts.alerts import DRAIN_S
-from prefork_logd.processes.master.alerts import KILL_AFTER_S, Alerts
+from prefork_logd.processes.master.alerts import Alerts
 from prefork_logd.processes.master.child import Child, Kind
-from prefork_logd.processes.master.lifecycle import Event, State, after
-from tests.support.children import FakeLoop, make_child, make_settings, messages
+from prefork_logd.processes.master.lifecycle import Event
+from tests.support.children import ChildEvents, FakeLoop, make_settings, messages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,17 +29,9 @@ class Collector:
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
         self.loop = FakeLoop()
-        self.alerts = Alerts(self.loop.loop, self._apply_event)
-        self.events: list[Event] = []
-
-    def _apply_event(self, child: Child, event: Event) -> None:
-        self.events.append(event)
-        child.state = after(child.state, event).state
-        if event is Event.DUE:
-            made = make_child(Kind.ALERTS, ALERTS_SLOT)
-            child.pid, child.channel = made.pid, made.channel
-        elif child.channel is not None:
-            child.channel.send(Drain(fast=False))
+        self._events = ChildEvents()
+        self.alerts = Alerts(self.loop.loop, self._events.apply)
+        self.events = self._events.seen
 
     def adjust(self, toml: str) -> None:
         self.alerts.adjust(make_settings(self._state_dir, toml))
@@ -94,29 +83,3 @@ def test_changed_settings_end_the_process(collector: Collector, toml: str, stays
     collector.alerts.forget()
     collector.adjust(toml)
     assert [child is not old for child in collector.alerts] == [True] * stays
-
-
-def test_a_stop_waits_for_the_process(collector: Collector) -> None:
-    """A fast one says so."""
-    assert collector.alerts.stop(fast=False)
-    collector.adjust(PAGE)
-    child = collector.child
-    assert not collector.alerts.stop(fast=False)
-    assert not collector.alerts.stop(fast=True)
-    assert messages(child) == [Drain(fast=False), Drain(fast=True)]
-    collector.alerts.forget()
-    assert collector.alerts.stop(fast=False)
-
-
-def test_a_process_that_hangs_is_killed(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not before its time."""
-    killed: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "kill", lambda *call: killed.append(call))
-    collector.adjust(PAGE)
-    child = collector.child
-    child.state = State.RUNNING
-    collector.alerts.stop(fast=False)
-    collector.loop.pass_s(DRAIN_S + KILL_AFTER_S - 0.1)
-    assert killed == []
-    collector.loop.pass_s(0.2)
-    assert killed == [(child.pid, signal.SIGKILL)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +10,11 @@ import pytest
 from prefork_logd.ipc.messages import Drain
 from prefork_logd.ipc.scoreboard import PAGE_SLOT
 from prefork_logd.processes.master.child import Child, Kind
-from prefork_logd.processes.master.lifecycle import Event, State, after
-from prefork_logd.processes.master.page import KILL_AFTER_S, Page
+from prefork_logd.processes.master.lifecycle import Event
+from prefork_logd.processes.master.page import Page
 from prefork_logd.processes.master.page_sockets import PageSockets
-from prefork_logd.processes.web.web import DRAIN_S
 from tests.support.certificates import make_certificate
-from tests.support.children import FakeLoop, make_child, make_settings, messages
+from tests.support.children import ChildEvents, FakeLoop, make_settings, messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,17 +29,9 @@ class Pages:
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
         self.loop = FakeLoop()
-        self.page = Page(self.loop.loop, PageSockets(), self._apply_event)
-        self.events: list[Event] = []
-
-    def _apply_event(self, child: Child, event: Event) -> None:
-        self.events.append(event)
-        child.state = after(child.state, event).state
-        if event is Event.DUE:
-            made = make_child(Kind.WEB, PAGE_SLOT)
-            child.pid, child.channel = made.pid, made.channel
-        elif child.channel is not None:
-            child.channel.send(Drain(fast=False))
+        self._events = ChildEvents()
+        self.page = Page(self.loop.loop, PageSockets(), self._events.apply)
+        self.events = self._events.seen
 
     def adjust(self, toml: str) -> list[str]:
         return self.page.adjust(make_settings(self._state_dir, toml))
@@ -92,33 +81,6 @@ def test_problems_of_addresses_are_returned(pages: Pages) -> None:
     """For the answer to a reload."""
     (problem,) = pages.adjust('[web]\nbind = ["192.0.2.1:1"]\nproxy_header = "X-U"\ntrusted_proxies = ["unix"]')
     assert problem.startswith("web.bind: cannot listen on 192.0.2.1:1")
-
-
-def test_a_stop_waits_for_the_process(pages: Pages) -> None:
-    """A fast one says so."""
-    assert pages.page.stop(fast=False)
-    pages.adjust(HERE)
-    child = pages.child
-    assert not pages.page.stop(fast=False)
-    assert not pages.page.stop(fast=True)
-    assert messages(child) == [Drain(fast=False), Drain(fast=True)]
-    pages.page.forget()
-    assert pages.page.stop(fast=False)
-
-
-def test_a_process_that_hangs_is_killed(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not before its time, and not another process that has its number."""
-    killed: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "kill", lambda *call: killed.append(call))
-    pages.adjust(HERE)
-    child = pages.child
-    child.state = State.RUNNING
-    pages.page.stop(fast=False)
-    pages.loop.pass_s(DRAIN_S + KILL_AFTER_S - 0.1)
-    assert killed == []
-    pages.loop.pass_s(0.2)
-    assert killed == [(child.pid, signal.SIGKILL)]
-    assert child.is_killed
 
 
 @pytest.mark.slow

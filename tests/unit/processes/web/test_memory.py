@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_logd.processes.search_limits import ALLOCATOR
 from prefork_logd.processes.web import memory
 from prefork_logd.processes.web.memory import MemoryWatch, data_bytes
-from prefork_logd.processes.web.web import ALLOCATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,8 @@ import pytest
 from prefork_logd.config.load import loads
 from prefork_logd.ipc.messages import Alive, Drain, Probe, Ready, Reopen
 from prefork_logd.ipc.scoreboard import PAGE_SLOT, Field, Scoreboard
-from prefork_logd.processes.web.web import FAILED, NICENESS, WebProcess
+from prefork_logd.processes.search_limits import NICENESS
+from prefork_logd.processes.web.web import FAILED, WebProcess
 from tests.support.forked import ForkedProcess
 from tests.support.harness import wait_for
 
