@@ -15,13 +15,14 @@ import pytest
 from prefork_logd.config.paths import PID_FILE
 from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.stores.errors.store import ErrorStore
+from tests.support.accounts import NEEDS_ROOT
 from tests.support.stores import block, never
 from tests.unit.stores.errors.test_store import JOURNAL, failed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+pytestmark = NEEDS_ROOT
 NOBODY = pwd.getpwnam("nobody").pw_uid
 CONFIG = """
 [[store]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import stat
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +16,11 @@ from prefork_logd.errors import ProcessError
 from prefork_logd.net.listener import bind_all, close_all
 from prefork_logd.processes.master.ownership import require_own_files
 from prefork_logd.system import daemonize, pid_lock, privileges
+from tests.support.accounts import NEEDS_ROOT, USER, give, given_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-USER = "nobody"
 DAEMON = "daemon"
 """Another user."""
 
@@ -30,18 +28,8 @@ DAEMON = "daemon"
 @pytest.fixture
 def home() -> Iterator[Path]:
     """Return a directory of nobody's, which nobody can reach."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        path = Path(name)
-        path.chmod(0o755)
-        (path / "home").mkdir()
-        give(path / "home")
-        yield path / "home"
-
-
-def give(path: Path, user: str = USER) -> None:
-    """Give a file to a user."""
-    account = pwd.getpwnam(user)
-    os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+    with given_directory() as path:
+        yield path
 
 
 def test_an_unknown_user_is_named() -> None:

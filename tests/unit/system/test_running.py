@@ -14,6 +14,7 @@ from prefork_logd.config.paths import CONTROL_SOCKET, PID_FILE
 from prefork_logd.errors import ProcessError
 from prefork_logd.system import running
 from prefork_logd.system.pid_lock import PidLock
+from tests.support.accounts import NEEDS_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,7 +126,7 @@ def test_a_process_that_cannot_be_seen_is_not_signalled() -> None:
         running.Running(0).send_signal(signal.SIGTERM)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@NEEDS_ROOT
 def test_a_stranger_may_not_look(tmp_path: Path) -> None:
     """The file is another user's, and the remedy is named."""
     tmp_path.chmod(0o755)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pwd
 import socket
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,31 +13,21 @@ from prefork_logd.config.load import loads
 from prefork_logd.errors import ProcessError
 from prefork_logd.processes.master.ownership import require_own_files
 from prefork_logd.system import privileges
+from tests.support.accounts import NEEDS_ROOT, USER, give, given_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prefork_logd.config.settings import Settings
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-USER = "nobody"
+pytestmark = NEEDS_ROOT
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
     """Return a directory of nobody's, which nobody can reach."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        path = Path(name)
-        path.chmod(0o755)
-        (path / "home").mkdir()
-        give(path / "home")
-        yield path / "home"
-
-
-def give(path: Path, user: str = USER) -> None:
-    """Give a file to a user."""
-    account = pwd.getpwnam(user)
-    os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+    with given_directory() as path:
+        yield path
 
 
 def settings_in(home: Path, toml: str = "") -> Settings:
