@@ -1,6 +1,6 @@
 """Runs the process of the alerts: its limits, its messages from the master, and its end.
 
-Owns the process and what it sees of the collector. Does not know rules (the room alerts).
+Owns the process and its view of the collector. Does not know rules (the room alerts).
 
 The process has no pipe to the writer: it reads stores and the journal. Its end loses nothing: states and notices are in
 alerts.db. It waits, and has opened nothing, until there is a rule.
@@ -58,7 +58,7 @@ def import_libraries() -> None:
 
 
 class Scoreboards:
-    """What alerts see of the collector, by the counters that all processes share."""
+    """The view that alerts have of the collector: counters that all processes share."""
 
     def __init__(self, board: Scoreboard, store_ids: Mapping[str, int]) -> None:
         """`store_ids` has the slot of each store by its name."""
@@ -150,7 +150,7 @@ class AlertsProcess:
             self._stopping.wait(LOOK_S)
 
     def _report(self) -> None:
-        """Send the master what `status` shows, if it has changed."""
+        """Send the master the report for `status`, if it has changed."""
         engine = self._engine
         if engine is not None:
             report = StatusReport(engine.problem, dict(engine.numbers))

@@ -59,7 +59,7 @@ _BUSY = "the collector is just starting or stopping"
 
 
 class Master:
-    """One run of the collector. Longer than other classes: it is what every part reports to, and each call is short."""
+    """One run of the collector. Longer than other classes: every part reports to it, and each call is short."""
 
     def __init__(
         self,
@@ -242,7 +242,7 @@ class Master:
     # Children
 
     def apply_event(self, child: Child, event: Event) -> None:
-        """Change a child's state, and do what follows."""
+        """Change a child's state, and take the actions that follow."""
         self._supervisor.apply_event(child, event)
 
     def hand_over_all(self, child: Child) -> None:

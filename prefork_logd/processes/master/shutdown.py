@@ -78,7 +78,7 @@ class Shutdown:
             self.begin(fast=False)
 
     def begin(self, *, fast: bool) -> None:
-        """Stop; with `fast`, without reading what clients have sent."""
+        """Stop; with `fast`, without reading the rest of clients' data."""
         if not self.has_begun:
             self._begin_draining(fast=fast)
         if fast:

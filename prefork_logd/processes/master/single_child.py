@@ -1,6 +1,6 @@
 """Keeps at most one child of a kind: forks, ends and forgets it.
 
-Owns what the page and the alerts have in common. Does not know when such a child is wanted, or what it does.
+The page and the alerts are such children. Does not know when a child is wanted, or its code.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class SupervisorHost(Protocol):
         """Act on a child's message."""
 
     def handle_end(self, child: Child, how: str, *, has_failed: bool) -> None:
-        """Act on the end of a child, before its slot is used again; `has_failed`: it was told to end and failed."""
+        """Act on the end of a child, before its slot is used again; `has_failed`: it failed while it was ending."""
 
     def handle_gone(self, child: Child) -> None:
         """Go on, now that everything about a child's end is done."""

@@ -111,7 +111,7 @@ class Suspects:
         return len(self.waiting) >= self._patience or (bool(self.waiting) and time.monotonic() < self._paused_until_s)
 
     def judge_alone(self) -> bool:
-        """Return whether the suspects count as guilty although there is no other record to try."""
+        """Return whether the suspects count as the cause although there is no other record to try."""
         if not self._from_records or self._unproven + len(self.waiting) > MOST_UNPROVEN:
             return False
         self._unproven += len(self.waiting)

@@ -1,6 +1,6 @@
-"""Accepts connections as long as there are not too many: of one address, and in total.
+"""Accepts connections within two bounds: for one address, and in total.
 
-Owns the numbers. Does not know what is said on a connection.
+Owns the counts. Does not know HTTP.
 
 A connection counts from accept(2) on. With TLS asyncio gives it 256 KiB before the first byte has come, and shows it to
 the server only after the handshake, so the server itself would count too late.

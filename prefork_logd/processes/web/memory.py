@@ -1,6 +1,6 @@
-"""Notices that the page's process cannot give memory back, and ends it then: the master starts another one.
+"""Ends the page's process if its memory stays short: the master starts another one.
 
-Owns the measure and the patience. Does not know what takes the memory.
+Owns the measurement and its repetitions. Does not know which code uses the memory.
 
 The limit of the kernel counts addresses, and libraries keep some of those that they do not use any more. Without this
 a few large answers would leave a page on which every later request fails.
@@ -36,7 +36,7 @@ class MemoryWatch:
     def __init__(
         self, limit_bytes: int, free: Callable[[], None], end: Callable[[], None], used: Callable[[], int] = data_bytes
     ) -> None:
-        """Call `free` to give back what can be, and `end` if that does not help."""
+        """Call `free` to release memory, and `end` if that does not help."""
         self._most_bytes = int(limit_bytes * SHARE)
         self._free = free
         self._end = end

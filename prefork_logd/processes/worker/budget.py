@@ -38,7 +38,7 @@ class Bucket:
 
 
 class Budget:
-    """What one client may still send."""
+    """The records and bytes that one client may still send."""
 
     __slots__ = ("_last_s", "nbytes", "records")
 

@@ -118,7 +118,7 @@ class ClientLimits:
     # Connections
 
     def has_room(self, connection: Connection) -> bool:
-        """Tell whether no limit of connections keeps a new one out."""
+        """Return whether every limit of connections admits a new one."""
         full = list(self._full(connection))
         for _, client in full:
             if client in self._beyond:
@@ -199,7 +199,7 @@ class ClientLimits:
                 self._board.clients.free_row(forgotten.row)
 
     def _client(self, index: int, name: str) -> Client[Connection]:
-        """Return the client of this name under a limit, with what other workers know about it."""
+        """Return the client of this name under a limit, with its usage in other workers."""
         client = self._clients.get((index, name))
         if client is None:
             limit, now_s = self._limits[index].settings, self._port.loop.now_s
@@ -269,7 +269,7 @@ class ClientLimits:
                 self._port.loop.again(connection)
 
     def lift(self) -> None:
-        """Limit nothing any more: the worker ends, and reads what clients have sent."""
+        """Lift every limit: the worker ends, and reads the rest of clients' data."""
         self._is_lifted = True
         for client in self._beyond:
             self._report_drops(client)
@@ -297,7 +297,7 @@ class ClientLimits:
             self._timer = self._port.loop.later(TICK_S, self._tick)
 
     def _tick(self) -> None:
-        """Read connections again that their budgets allow, and end what is over."""
+        """Read connections again that their budgets allow, and forget clients that are within their limits."""
         now_s = self._port.loop.now_s
         for client in list(self._beyond):
             client.count_waiting(now_s)
@@ -352,7 +352,7 @@ class ClientLimits:
         return (slot for slot, _, _ in self._board.loads() if slot != self._slot)
 
     def _sync(self, client: Client[Connection]) -> None:
-        """Exchange with the other workers what a client has used."""
+        """Exchange the usage of clients with the other workers."""
         now_s, budget = self._port.loop.now_s, client.budget
         budget.allowed(now_s)
         before, client.others = client.others, self._others(client.key)

@@ -99,7 +99,7 @@ class WorkerDrain:
             port.loop.later(RETRY_S, self._end_retirement)
 
     def begin(self, *, fast: bool, is_orphan: bool = False) -> None:
-        """Read what clients have already sent (not if `fast`), and end when all lines are committed.
+        """Read the data that clients have already sent (not if `fast`), and end when all lines are committed.
 
         A second call can only make it fast.
         """

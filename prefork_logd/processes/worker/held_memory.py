@@ -1,4 +1,4 @@
-"""Keeps what is held for the connections of each client within the `memory` of its limit.
+"""Bounds the memory that the connections of each client hold by the `memory` of its limit.
 
 Owns the sums, and the choice of the connection that is closed. Does not know rates, or the clients themselves
 (client_limits.py).
@@ -39,7 +39,7 @@ class HeldMemory:
                 self._close_largest(client)
 
     def begin(self, connection: Connection, client: Client[Connection]) -> None:
-        """Count what is held for a connection that has just come under a limit.
+        """Count the memory of a connection that has just come under a limit.
 
         If that is too much, a connection is closed in the next turn: the caller may be using this one.
         """
@@ -68,7 +68,7 @@ class HeldMemory:
 
 
 def reads_little(connection: Connection) -> bool:
-    """Tell whether little of a connection is to be read at a time.
+    """Return whether a connection is read in small parts.
 
     That is so if others of its client wait, and if a whole read could exceed its memory: what is read at once is kept
     when a rate lets it wait.

@@ -93,7 +93,7 @@ class Client(Generic[_Connection]):
         self._counters[LimitField.LIMITED] += 1
 
     def end_beyond(self) -> str:
-        """Note that it is within its limit again; return for people what has happened meanwhile."""
+        """Note that it is within its limit again; return a summary for the log."""
         self._counters[LimitField.LIMITED] -= 1
         counted = [f"{format_count(self._dropped, 'record')} dropped" if self._dropped else "nothing dropped"]
         if self._waited_s:
@@ -161,7 +161,7 @@ class Client(Generic[_Connection]):
 
 
 class Match:
-    """Tells which connections a limit is for, and which of them share a budget."""
+    """Matches connections with a limit, and names the budget that each uses."""
 
     def __init__(self, limit: ClientLimitSettings) -> None:
         self._limit = limit
@@ -169,7 +169,7 @@ class Match:
         self._networks = [read_peer(peer) for peer in limit.peers]
 
     def holds(self, connection: Known) -> bool:
-        """Tell whether a connection is under the limit, by what is known about it so far."""
+        """Return whether a connection is under the limit, by the facts known so far."""
         limit = self._limit
         if limit.needs_service and not (connection.session and self._has_service(connection)):
             return False

@@ -43,7 +43,7 @@ class Shares:
         """Whether a connection was read before those that wait, and its records are not sent on yet."""
 
     def is_due(self, connection: Shared) -> bool:
-        """Tell whether a connection that has become ready is read at once, and not after those that wait."""
+        """Return whether a connection that has become ready is read before those that wait."""
         loop = self._loop
         return not loop.is_long and (not loop.waiting or connection.paid_s <= self._virtual_s)
 
@@ -53,7 +53,7 @@ class Shares:
         self.end_s = self._began_s + SLICE_S
 
     def end(self, connection: Shared, *, waited: bool) -> None:
-        """Count what a connection has used of its slice; `waited`: it was one of those that wait."""
+        """Count the used part of a connection's slice; `waited`: it was one of those that wait."""
         waiting = self._loop.waiting
         used_s = time.monotonic() - self._began_s
         if waited:

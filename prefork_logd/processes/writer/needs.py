@@ -1,4 +1,4 @@
-"""Tells which records of the journal the stores still need.
+"""Computes which records of the journal the stores still need.
 
 Owns the stores' positions, and which stores may miss records. Does not know segments, limits or clients that wait.
 """

@@ -95,7 +95,7 @@ class Outputs:
         output.add_lines(lines, data)
 
     def _file_at(self, output: OutputSet, path: str, lines: int) -> Output:
-        """Return what writes the file at a path: another output's, if that still has the file open.
+        """Return the writer of the file at a path: another output's, if it still has the file open.
 
         After a reload the old and the new output may both have lines for one file, which the lock lets nobody open
         twice.

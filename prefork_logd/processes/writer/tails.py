@@ -152,7 +152,7 @@ def _renamed(path: Path, lengths: Mapping[Identity, int]) -> Iterator[os.DirEntr
 
 
 def _is_one_of(entry: os.DirEntry[str], lengths: Mapping[Identity, int]) -> bool:
-    """Tell whether this is a file of `lengths`."""
+    """Return whether this file is in `lengths`."""
     try:
         found = entry.stat(follow_symlinks=False)
     except FileNotFoundError:

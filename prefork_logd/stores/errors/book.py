@@ -1,4 +1,4 @@
-"""Reads groups of errors from their file, and changes what people say about them.
+"""Reads groups of errors from their file, and changes their states, assignees and notes.
 
 Owns the rows that the command line, the API and alerts show. Does not know shippers or how a row is printed. It works
 beside the shipper, and without a running collector.
@@ -277,7 +277,7 @@ class Book:
         return self._change(key, muted(until=until), who, detail, more)
 
     def assign(self, key: str, who: str, assignee: str) -> Row:
-        """Name who deals with a group; empty: nobody. Raises ValueError."""
+        """Assign a group to a person; empty: to no one. Raises ValueError."""
         return self._set(key, "assignee", assignee[:200], who, "assigned")
 
     def annotate(self, key: str, who: str, note: str) -> Row:

@@ -68,7 +68,7 @@ def split(db: sqlite3.Connection, group_id: int, key: str, place: str) -> str:
 
 
 def join(db: sqlite3.Connection, group_id: int, key: str) -> str:
-    """Join what was split off with its group again; return the group's key. Raises ValueError."""
+    """Join errors that were split off with their group again; return the group's key. Raises ValueError."""
     found = db.execute(
         "SELECT groups.id, groups.key FROM splits JOIN keys ON keys.key = parent JOIN groups ON groups.id ="
         " keys.group_id WHERE splits.group_id = ?",

@@ -80,7 +80,7 @@ class ErrorStore:
         self._next = position
 
     def _commit(self, blocks: Sequence[Block], position: int) -> bool:
-        """Count the errors of blocks; return False, with nothing changed, if what is split off has changed."""
+        """Count the errors of blocks; return False, with nothing changed, if the splits have changed."""
         db, now = self._opened_in_place(), time.time()
         known = splits(db)
         self._count(blocks, known)
@@ -110,7 +110,7 @@ class ErrorStore:
                     continue
 
     def maintain(self) -> float:
-        """Open muted groups whose time has come, and remove what is beyond the bounds. Raises StoreError."""
+        """Open muted groups whose time has come, and remove groups beyond the bounds. Raises StoreError."""
         db, now = self._opened_in_place(), time.time()
         with schema.failing_as_store_error(self._path):
             with schema.transaction(db):
@@ -136,7 +136,7 @@ class ErrorStore:
                 note_event(db, now, key, "unmuted")
 
     def _remove_groups(self, db: sqlite3.Connection) -> int:
-        """Remove groups beyond the bound: those that nobody has dealt with first, the longest unseen first."""
+        """Remove groups beyond the bound: untouched groups first, the longest unseen first."""
         count = db.execute("SELECT count(*) FROM groups").fetchone()[0]
         excess = min(MOST_REMOVED, count - self._settings.most_groups)
         if excess <= 0:

@@ -176,7 +176,7 @@ class Counter:
         self.begin_batch()
 
     def begin_batch(self, splits: Splits | None = None) -> None:
-        """Forget the tallies of the last batch; what is split off its group counts there."""
+        """Forget the tallies of the last batch; errors that are split off count in their own group."""
         self._cells: list[_Cell] = []
         self._found: dict[tuple[_Known, str, str, str, int], _Cell] = {}
         self._groups: set[tuple[str, ...]] = set()
@@ -184,7 +184,7 @@ class Counter:
         self._splits: Splits = splits or {}
 
     def add(self, number: int, line: bytes) -> None:
-        """Count a record, unless it is no error. Raises NotARecord."""
+        """Count a record if it is an error. Raises NotARecord."""
         try:
             one = _decode(line)
         except (ValueError, RecursionError):

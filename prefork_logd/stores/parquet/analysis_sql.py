@@ -30,7 +30,7 @@ SPARE_VALUES = 1_000
 
 
 def value_of(field: Field, parameter: Parameter) -> str | None:
-    """Return the value of a field as the text of JSON, NULL if it is missing or null; None: SQL cannot say it."""
+    """Return the value of a field as the text of JSON, NULL if it is missing or null; None: SQL cannot express it."""
     found = [_at(path, parameter) for path in field.paths]
     known = [one for one in found if one is not None]
     return f"coalesce({', '.join([*known, 'NULL'])})" if len(known) == len(found) else None

@@ -39,7 +39,7 @@ class Calls:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Interrupt at the deadline what runs in this block.
+        """Interrupt the call in this block at the deadline.
 
         Raises QueryTimeoutError or QueryCancelledError for the StoreError that follows.
         """

@@ -121,7 +121,7 @@ class Contents:
         return left
 
     def _choose(self, paths: list[str], needed: Needs) -> list[tuple[list[str], str]]:
-        """Return the files that may have what is needed, in groups, each with a condition for its numbers."""
+        """Return the files with records that may match, in groups, each with a condition for its numbers."""
         if needed == needs.NOTHING or not paths:
             return [(paths, "true")] if paths else []
         if self._needed != needed:
@@ -139,7 +139,7 @@ class Contents:
         return [(chosen[journal], _numbers(_joined(ranges[journal]))) for journal in chosen]
 
     def _find_lacking(self, path: str, needed: Needs) -> list[tuple[int, int]]:
-        """Return the ranges of numbers, in order, whose records lack what is needed, by the file's filters."""
+        """Return the ranges of numbers, in order, whose records cannot match by the file's filters."""
         index = self._snapshot.index(path)
         if index is None:
             return []
@@ -185,7 +185,7 @@ def _files(paths: list[str]) -> str:
 
 
 def _without(whole: tuple[int, int], holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return what is left of a range of numbers; `holes` are ranges in it."""
+    """Return the parts of a range of numbers between `holes`, which are ranges in it."""
     left = []
     at, stop = whole
     for first, following in sorted(holes):

@@ -37,7 +37,7 @@ _TEMPORARY = re.compile(r"prefork-logd-(?:query|export)-(\d+)(?:-.*)?", re.ASCII
 
 
 def spill_directory() -> Path | None:
-    """Return the directory for what queries of this process cannot hold in memory; None if there is no place for it."""
+    """Return the directory for temporary files of this process's queries; None if none can be made."""
     try:
         return Path(tempfile.gettempdir()) / f"prefork-logd-query-{os.getpid()}"
     except OSError:

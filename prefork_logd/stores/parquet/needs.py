@@ -62,7 +62,7 @@ def needs_of(node: Node) -> Needs:
 
 
 def may_hold(needs: Needs, has: Callable[[bytes], bool]) -> bool:
-    """Return whether records may have what is needed, if they have the words for which `has` is true."""
+    """Return whether records with the words for which `has` is true may meet the condition."""
     match needs:
         case Every(parts):
             return all(may_hold(part, has) for part in parts)

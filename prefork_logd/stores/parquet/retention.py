@@ -82,7 +82,7 @@ class Retention:
         self._steady_since_s = time.monotonic()
 
     def apply(self) -> None:
-        """Remove what is beyond the bounds; the directory is locked. Raises OSError."""
+        """Remove segments beyond the bounds; the directory is locked. Raises OSError."""
         found = self._find()
         if self._is_steady():
             self._remove(choose_expired(found, time.time(), self._retain_s), "older than retain")

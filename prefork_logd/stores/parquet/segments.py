@@ -219,7 +219,7 @@ class Directory:
         return self.root / f".merge.{os.getpid()}.tmp"
 
     def clear_temporary(self) -> None:
-        """Remove what killed processes have left. Raises OSError."""
+        """Remove the temporary files of killed processes. Raises OSError."""
         for path in [*self.root.glob("????-??-??/.*.tmp"), *self.root.glob(".*.tmp")]:
             match = _TEMPORARY.fullmatch(path.name)
             if match is None or (int(match[1]) != os.getpid() and _is_alive(int(match[1]))):

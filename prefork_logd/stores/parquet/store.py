@@ -61,7 +61,7 @@ class ParquetStore:
     """A Store (stores/base.py) of Parquet files in a directory."""
 
     def __init__(self, settings: ParquetStoreSettings) -> None:
-        """Keep records as `settings` say, whose path is absolute."""
+        """Keep records by `settings`, whose path is absolute."""
         self._settings = settings
         self._root = Path(settings.path)
         self._directory = segments.Directory(self._root)
@@ -74,7 +74,7 @@ class ParquetStore:
         """Number after the newest segment: where the next one begins, so that a range has no hole."""
 
     def open(self, journal: str) -> int:
-        """Make the directory, clear what a killed shipper left, and return the number of the first record needed."""
+        """Make the directory, remove files of a killed shipper, and return the number of the first record needed."""
         self.close()
         with failing_as_store_error(self._root):
             self._directory.make()
@@ -156,7 +156,7 @@ class ParquetStore:
             raise
 
     def maintain(self) -> float:
-        """Remove what is beyond the bounds, and begin or finish a merge."""
+        """Remove segments beyond the bounds, and begin or finish a merge."""
         with failing_as_store_error(self._root), self._directory.locked():
             self._retention.apply()
         return MERGING_S if self._merger.go_on() else IDLE_S

@@ -102,7 +102,7 @@ class Replacement:
             self._finish()
 
     def _end_shippers(self) -> None:
-        """End the old shippers, which read what the old writer publishes; a store never has two shippers.
+        """End the old shippers, which read the old writer's positions; a store never has two shippers.
 
         The old page and alerts end with them.
         """

@@ -141,7 +141,7 @@ class UpgradeState(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_file(cls, fd: int) -> UpgradeState:
-        """Return what `to_file` wrote, and close the file. Raises ValueError if this version cannot read it."""
+        """Return the state in a file of `to_file`, and close it. Raises ValueError if this version cannot read it."""
         with os.fdopen(fd, "rb") as file:
             file.seek(0)
             data = file.read()
