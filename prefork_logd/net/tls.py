@@ -23,6 +23,15 @@ FEWEST_RECEIVED = 4096
 """The same for a caller that wants few bytes, since its connection keeps those that it does not take."""
 UNANSWERED_BYTES = 4 * RECEIVED_BYTES
 """Most encrypted bytes that are read in one call, and in a whole handshake: a client could send empty records."""
+PIECE_BYTES = 17_408
+"""Most encrypted bytes that OpenSSL gets in one call, which handles all of them that are not content: 640 KeyUpdates,
+10 us each (RFC 8446, section 4.6.3). It is more than a record has, so honest clients have content in each piece."""
+MOST_STEPS = 512
+"""Calls of OpenSSL, 2 us each, after which a read returns what it has: each byte may be in a record of its own."""
+MOST_BARREN = 32_768
+"""Most encrypted bytes without content in a row; a half-received record has 16 KiB."""
+BARREN_CREDIT = 64
+"""A byte of content makes up for so many encrypted ones; a record of one byte has 23."""
 NAME_KEPT = 255
 """Characters of a client's name that are kept."""
 
@@ -78,6 +87,7 @@ class TlsStream:
     """The TLS state of one connection; the descriptor stays with its owner, and does not block."""
 
     __slots__ = (
+        "_barren",
         "_first",
         "_handshake_bytes",
         "_has_bytes",
@@ -85,6 +95,7 @@ class TlsStream:
         "_outgoing",
         "_shared",
         "_ssl",
+        "_unfed",
         "ended",
         "is_emptied",
     )
@@ -97,6 +108,10 @@ class TlsStream:
         """A decrypted byte that `peek` has read."""
         self._held = b""
         """Received bytes that OpenSSL has not taken, because the caller's buffer was full."""
+        self._unfed = memoryview(b"")
+        """Received bytes that OpenSSL has not got yet in this call."""
+        self._barren = 0
+        """Encrypted bytes that have come since the last content."""
         self._has_bytes = False
         """Whether OpenSSL may have decrypted bytes, or can decrypt some, without another system call."""
         self._handshake_bytes = 0
@@ -140,37 +155,52 @@ class TlsStream:
 
     def _hold_rest(self) -> None:
         incoming = self._shared.incoming
-        if incoming.pending:
-            self._held = incoming.read()
+        if incoming.pending or self._unfed:
+            self._held = incoming.read() + self._unfed
+            self._unfed = memoryview(b"")
 
     def read_into(self, fd: int, buffer: memoryview) -> int:
-        """Decrypt received bytes into `buffer`, until it is full or the socket is empty; return their number.
+        """Decrypt received bytes into `buffer`, until it is full, the socket is empty or MOST_STEPS are done.
 
-        0: the client has ended the connection (`ended`), or has sent much without content: call again later. Raises
-        BlockingIOError if there are none now, OSError as readv(2), and RemoteProtocolError for a damaged stream.
+        Returns their number. 0: the client has ended the connection (`ended`), or has sent much without content: call
+        again later. Raises BlockingIOError if there are none now, OSError as readv(2), and RemoteProtocolError for a
+        damaged stream, or one without content. Longer than other functions: its
+        bounds depend on each other.
         """
-        filled, taken, size = 0, 0, len(buffer)
-        shared = self._shared
+        filled, taken, size, shared = 0, 0, len(buffer), self._shared
         if self._first:
             buffer[:1], self._first = self._first, b""
             filled = 1
         self.is_emptied = False
-        if self._held:
-            shared.incoming.write(self._held)
-            self._held = b""
-            self._has_bytes = True
+        self._unfed, self._held = memoryview(self._held), b""
+        steps, barren = 0, self._barren
         try:
             while filled < size:
                 if self._has_bytes:
                     count = self._decrypt(buffer[filled:] if filled else buffer)
                     filled += count
+                    barren -= BARREN_CREDIT * count
+                    steps += 1
+                    if steps == MOST_STEPS or barren >= PIECE_BYTES:
+                        # A short read that has not emptied the socket, as far as the caller is concerned.
+                        self.is_emptied = self.is_emptied and not (self._has_bytes or self._unfed)
+                        break
                     if self._has_bytes:
                         continue
-                if self.ended or self.is_emptied or taken >= UNANSWERED_BYTES:
+                if self._unfed:
+                    piece, self._unfed = self._unfed[:PIECE_BYTES], self._unfed[PIECE_BYTES:]
+                    shared.incoming.write(piece)
+                    self._has_bytes = True
+                    barren = max(0, barren) + len(piece)
+                elif self.ended or self.is_emptied or taken >= UNANSWERED_BYTES:
                     break
-                taken += self._receive(fd, size - filled)
+                else:
+                    taken += self._receive(fd, size - filled)
         finally:
+            self._barren = barren
             self._hold_rest()
+        if barren > MOST_BARREN and not filled:
+            raise RemoteProtocolError("tls", "the client sends TLS without content")
         if not filled and self.is_emptied and not self.ended:
             raise BlockingIOError
         return filled
@@ -202,8 +232,7 @@ class TlsStream:
             self.is_emptied = True
             return 0
         if nbytes:
-            self._shared.incoming.write(received[:nbytes])
-            self._has_bytes = True
+            self._unfed = received[:nbytes]
             self.is_emptied = nbytes < len(received)
         else:
             self.ended = True

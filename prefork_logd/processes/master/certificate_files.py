@@ -51,6 +51,8 @@ class CertificateFiles:
         self._used: dict[str, ListenerTls] = {}
         """By the address of the listener."""
         self._versions: dict[str, Versions] = {}
+        self._problems: dict[str, str] = {}
+        """Why the present files of a listener cannot be used."""
         self._facts: dict[str, list[Described]] = {}
         """About each certificate in use of a listener."""
         for listener in self._settings.values():
@@ -70,16 +72,15 @@ class CertificateFiles:
     def refresh(self) -> list[str]:
         """Read the files that have changed; return a sentence for each listener whose files cannot be used."""
         before = self.listeners
-        problems = []
         for listener in self._settings.values():
             if _versions(listener) != self._versions[listener.address] or listener.address not in self._used:
-                problems += self._read(listener)
+                self._read(listener)
         if self.listeners != before:
             self._changed()
-        return problems
+        return list(self._problems.values())
 
-    def _read(self, listener: ListenerSettings) -> list[str]:
-        """Read one listener's files; return the problem, if there is one."""
+    def _read(self, listener: ListenerSettings) -> None:
+        """Read one listener's files."""
         old = self._used.get(listener.address)
         is_new = self._versions.get(listener.address) != (found := _versions(listener))
         self._versions[listener.address] = found
@@ -87,16 +88,16 @@ class CertificateFiles:
             read = certificates.read(listener)
         except ValueError as error:
             what = "the old certificate stays" if old is not None else "its TLS clients are refused until it can"
-            problem = f"listener {listener.address}: {error}; {what}"
+            problem = self._problems[listener.address] = f"listener {listener.address}: {error}; {what}"
             if is_new:
                 LOGGER.error("%s", problem)
-            return [problem]
+            return
+        self._problems.pop(listener.address, None)
         if read != old:
             facts = [certificates.describe(pair) for pair in read.pairs]
             self._used[listener.address], self._facts[listener.address] = read, facts
             for (path, _), one in zip(listener.tls_pairs, facts, strict=True):
                 _log_certificate(listener.address, path, one)
-        return []
 
     def status(self) -> list[dict[str, Any]]:
         """Return a row for each certificate in use, for the status document."""

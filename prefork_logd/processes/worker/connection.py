@@ -375,7 +375,8 @@ class Connection:
                 # A short read has emptied the socket; later bytes cause a new edge (epoll(7)).
                 return
             budget -= nbytes
-            if budget <= 0:
+            if budget <= 0 or (self.tls is not None and owner.slice_over):
+                # Decrypting may take longer than the records in it: they may be of one byte each.
                 self.again()
                 return
         while self._is_greeting():

@@ -14,13 +14,14 @@ import itertools
 import os
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.inputs.detect import demand_tls
 from prefork_logd.ipc.scoreboard import Field
 from prefork_logd.net import tls
 from prefork_logd.net.certificates import ListenerTls, explain, make_context
-from prefork_logd.net.loop import ENDED, PEER_CLOSED, WRITE
+from prefork_logd.net.loop import ENDED, PEER_CLOSED
 from prefork_logd.net.peers import peer_key
 from prefork_logd.net.tls import FIRST_BYTE, HandshakeError, SharedBuffers, TlsStream
 from prefork_logd.processes.worker.connection import GREETING_BYTES, peek
@@ -43,6 +44,9 @@ MOST_HALF_DONE = 512
 MOST_OF_PEER = 256
 """The same of one peer."""
 
+SLOT_S = 0.002
+"""Time for postponed handshakes in a turn."""
+
 _COUNTERS = {reason: Field[f"TLS_{reason.upper()}"] for reason in tls.REASONS}
 
 
@@ -52,6 +56,12 @@ class WorkerPort(Protocol):
     loop: Loop
     counters: memoryview
     warnings: RateLimitedLog
+
+    def begin_slice(self, *, waited: bool) -> None:
+        """Start a connection's share of the turn; `waited`: it is one of those that wait for another turn."""
+
+    def end_slice(self, connection: Connection, *, waited: bool) -> None:
+        """Count what the connection has used of its share."""
 
     def close(self, connection: Connection) -> None:
         """Close a connection."""
@@ -80,6 +90,10 @@ class Handshakes:
         self._waiting: dict[int, dict[Connection, None]] = {}
         """By peer the connections whose handshakes may not begin yet, the oldest first."""
         self._timer: Timer | None = None
+        self._turns: dict[Connection, None] = {}
+        """Connections whose handshakes go on in another turn, the oldest first."""
+        self._is_queued = False
+        """Whether a turn for them is requested."""
         self._of_plain = RateLimitedLog(burst=5, per_second=1 / 60)
         """A client of the standard library connects again for ever, and every time it is closed."""
 
@@ -98,39 +112,79 @@ class Handshakes:
 
     def secure(self, connection: Connection, events: int) -> bool:
         """Go on with a connection on a TLS listener; return whether it may be read: it is plain, or TLS is complete."""
-        if events != ENDED and (connection.queued or self._port.loop.crowded):
-            # A handshake takes as long as hundreds of records.
-            connection.again()
-            return False
-        if connection.tls is None and not self._begin(connection, events):
-            return False
         if connection.tls is None:
-            connection.tls_listener = ""
-            return True
-        return self._go_on(connection, connection.tls, events)
-
-    def _begin(self, connection: Connection, events: int) -> bool:
-        """Decide by its first byte about a new connection; return False if it waits, or is closed."""
-        first = peek(connection.fd)
-        if first is None:
-            return False
-        door = self._doors.get(connection.tls_listener)
-        if first == b"":
-            # It has ended without a byte.
-            return True
-        if first != FIRST_BYTE:
-            if door is None or door.is_required:
-                self._refuse_plain(connection)
+            first = peek(connection.fd)
+            if first is None:
                 return False
+            if first != FIRST_BYTE:
+                return self._let_plain_in(connection, has_ended=first == b"")
+            if events & PEER_CLOSED and events != ENDED:
+                # At once: while it waits it would keep its descriptor, and cost a handshake in the end.
+                self._fail(connection, tls.CLOSED, "the client closed the connection before its handshake began")
+                return False
+            if not self._hold_place(connection):
+                return False
+        waited = events == ENDED
+        if not waited and (connection.queued or self._port.loop.crowded):
+            self._postpone(connection)
+            return False
+        paid_s = connection.paid_s
+        self._port.begin_slice(waited=waited)
+        try:
+            return self._go_on(connection)
+        finally:
+            # The time counts for those who wait behind handshakes. The client itself pays for what it sends only, or
+            # an honest one would wait once more for its greeting.
+            self._port.end_slice(connection, waited=waited)
+            connection.paid_s = paid_s
+
+    def _postpone(self, connection: Connection) -> None:
+        """Go on with a handshake in another turn. It takes as long as hundreds of records.
+
+        All handshakes together are one of those who wait in the loop: each by itself would make the others wait for
+        hundreds of them.
+        """
+        if not connection.queued:
+            connection.queued = True
+            self._turns[connection] = None
+            self._request_turn()
+
+    def _request_turn(self) -> None:
+        if not self._is_queued:
+            self._is_queued = True
+            self._port.loop.again(self)
+
+    def ready(self, events: int) -> None:  # noqa: ARG002 - a loop's handler
+        """Go on with handshakes that were postponed, at least one and for at most SLOT_S."""
+        self._is_queued = False
+        end_s = time.monotonic() + SLOT_S
+        for connection in list(itertools.islice(self._turns, MOST_HALF_DONE)):
+            if connection in self._turns:
+                del self._turns[connection]
+                connection.ready(ENDED)
+            if time.monotonic() >= end_s:
+                break
+        if self._turns:
+            self._request_turn()
+
+    def _let_plain_in(self, connection: Connection, *, has_ended: bool) -> bool:
+        """Decide about a client that does not begin with TLS; return whether it may be read."""
+        door = self._doors.get(connection.tls_listener)
+        if not has_ended and (door is None or door.is_required):
+            self._refuse_plain(connection)
+            return False
+        connection.tls_listener = ""
+        return True
+
+    def _hold_place(self, connection: Connection) -> bool:
+        """Return whether a connection has a place among the half-done handshakes; else it waits, or is closed."""
+        if connection in self._began_s:
             return True
-        if door is None:
+        if connection.tls_listener not in self._doors:
             self._fail(connection, tls.PROTOCOL, "this listener has no certificate that can be used; see the log")
             return False
         if not self._has_room(connection):
-            if events & PEER_CLOSED and events != ENDED:
-                self._fail(connection, tls.CLOSED, "the client closed the connection before its handshake began")
             return False
-        connection.tls = TlsStream(door.context, self._shared)
         self._began_s[connection] = self._port.loop.now_s
         self._of_peer.setdefault(peer_key(connection.peer), {})[connection] = None
         self._arm()
@@ -153,11 +207,17 @@ class Handshakes:
             self._port.counters[_COUNTERS[tls.PLAIN]] += 1
             self._port.close(connection)
 
-    def _go_on(self, connection: Connection, stream: TlsStream, events: int) -> bool:
-        if events & WRITE and connection.unsent:
+    def _go_on(self, connection: Connection) -> bool:
+        stream = connection.tls
+        if stream is None:
+            stream = connection.tls = TlsStream(self._doors[connection.tls_listener].context, self._shared)
+            # Its time begins now: until here it has waited for this worker.
+            del self._began_s[connection]
+            self._began_s[connection] = self._port.loop.now_s
+        elif connection.unsent:
             connection.send_raw(b"")
-        if connection.fd < 0:
-            return False
+            if connection.fd < 0:
+                return False
         try:
             is_done = stream.handshake(connection.fd)
         except HandshakeError as error:
@@ -171,7 +231,7 @@ class Handshakes:
             return False
         if not is_done:
             if not stream.is_emptied:
-                connection.again()
+                self._postpone(connection)
             return False
         self.forget(connection)
         self._port.counters[Field.HANDSHAKES] += 1
@@ -193,7 +253,9 @@ class Handshakes:
         """Return whether a handshake may begin; else the connection waits until another one has ended."""
         peer = peer_key(connection.peer)
         own = len(self._of_peer.get(peer, ()))
-        has_room = own < MOST_OF_PEER
+        waiting = self._waiting.get(peer, {})
+        # A newcomer does not pass those of its peer who wait.
+        has_room = own < MOST_OF_PEER and (not waiting or connection in waiting)
         if has_room and len(self._began_s) >= MOST_HALF_DONE:
             most = max(self._of_peer.values(), key=len)
             has_room = len(most) > own + 1
@@ -211,6 +273,7 @@ class Handshakes:
 
     def forget(self, connection: Connection) -> None:
         """Forget a connection that is being closed, or whose handshake is complete; another one may begin."""
+        self._turns.pop(connection, None)
         peer = peer_key(connection.peer)
         if self._began_s.pop(connection, None) is not None:
             own = self._of_peer[peer]
@@ -230,7 +293,7 @@ class Handshakes:
             return
         for peer, waiting in self._waiting.items():
             if len(self._of_peer.get(peer, ())) < MOST_OF_PEER:
-                next(iter(waiting)).again()
+                self._postpone(next(iter(waiting)))
                 # The peers take turns.
                 self._waiting[peer] = self._waiting.pop(peer)
                 return

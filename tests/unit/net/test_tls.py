@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import os
 import socket
 import ssl
 import sys
@@ -207,6 +209,48 @@ def test_answers_are_encrypted(link: Link) -> None:
     while len(got) < 36_000:
         got += link.client.receive()
     assert got == b"acknowledged" * 3000
+
+
+def test_a_read_ends_after_some_records(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small they are; the caller comes again for the rest, also if the socket is empty."""
+    monkeypatch.setattr(tls, "MOST_STEPS", 20)
+    link.theirs.sendall(b"".join(link.client.encrypt(b"%d" % (number % 10)) for number in range(50)))
+    got = link.read()
+    assert 15 < len(got) <= 20
+    assert not link.stream.is_emptied
+    while len(got) < 50:
+        got += link.read()
+    assert got == b"0123456789" * 5
+    with pytest.raises(BlockingIOError):
+        link.read()
+    assert link.stream.is_emptied
+
+
+def test_a_stream_without_content_is_an_error_of_the_peer(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client can send messages of TLS itself for ever; content that came before them counts."""
+    monkeypatch.setattr(tls, "PIECE_BYTES", 500)
+    monkeypatch.setattr(tls, "MOST_BARREN", 1500)
+    # A half-received record takes the place of messages that the ssl module cannot send.
+    link.theirs.sendall(link.client.encrypt(b"content") + link.client.encrypt(b"x" * 16_000)[:5000])
+    assert link.read() == b"content"
+    assert link.read() == b""
+    with pytest.raises(RemoteProtocolError, match="TLS without content"):
+        link.read()
+
+
+def test_large_records_have_content_in_each_piece(link: Link) -> None:
+    """Wherever the network cuts them, with their headers and tags."""
+    data = os.urandom(1 << 18)
+    sent = link.client.encrypt(data)
+    got = b""
+    for begin in range(0, len(sent), 30_011):
+        link.theirs.sendall(sent[begin : begin + 30_011])
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                piece = link.read()
+                assert piece
+                got += piece
+    assert got == data
 
 
 def test_a_damaged_stream_is_an_error_of_the_peer(link: Link) -> None:

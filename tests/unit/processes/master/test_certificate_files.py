@@ -102,6 +102,7 @@ def test_a_bad_pair_keeps_the_old_one(made: Made, directory: Path, caplog: pytes
     assert "the old certificate stays" in problem
     assert made.files.listeners == before
     assert made.announced == 0
+    assert made.files.refresh() == [problem], "a reload after the look that found it has it, too"
     assert caplog.text.count("mismatch") == 1
     (directory / "server.key").write_bytes(key)
     _touch(directory / "server.key")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.ipc.scoreboard import Field
+from prefork_logd.net import tls
 from prefork_logd.net.certificates import ListenerTls, Pair
-from prefork_logd.net.loop import Timer
-from prefork_logd.processes.worker import handshakes
+from prefork_logd.net.loop import Loop, Timer
+from prefork_logd.processes.worker import handshakes, shares
 from tests.support import wire
 from tests.support.authority import Authority
 from tests.support.inprocess import Pair as WorkerPair
@@ -298,6 +299,72 @@ def test_who_waits_and_leaves_is_forgotten(pair: WorkerPair, clients: Clients, m
     pair.turn(3)
     assert len(pair.writer.lines) == 1
     assert not pair.worker._handshakes._waiting
+
+
+def test_a_newcomer_does_not_pass_those_who_wait(
+    pair: WorkerPair, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it comes in the moment in which a place becomes free."""
+    monkeypatch.setattr(handshakes, "MOST_OF_PEER", 1)
+    first, second = (clients.connect(peer=f"10.0.0.1:{number}") for number in range(2))
+    for client in (first, second):
+        client._sock.sendall(client.hello())
+        pair.turn(2)
+    newcomer = clients.connect(peer="10.0.0.1:9")
+    first._sock.close()
+    pair.worker.loop.turn(0)
+    newcomer._sock.sendall(newcomer.hello())
+    pair.turn(3)
+    (begun,) = _half_done(pair)
+    assert begun.peer == "10.0.0.1:1"
+    clients.shake(second, newcomer)
+    clients.shake(newcomer)
+    newcomer.send(frame())
+    pair.turn(3)
+    assert len(pair.writer.lines) == 1
+
+
+def test_all_handshakes_together_are_one_of_those_who_wait(
+    pair: WorkerPair, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a connection with records waits for a few handshakes, not for all; they go on all the same."""
+    monkeypatch.setattr(Loop, "crowded", True)
+    many = [clients.connect() for _ in range(20)]
+    for client in many:
+        client._sock.sendall(client.hello())
+    monkeypatch.setattr(handshakes, "SLOT_S", 0.0)
+    pair.worker.loop.turn(0)
+    assert (pair.worker.loop.waiting, len(pair.worker._handshakes._turns)) == (1, 20)
+    for left in (19, 18):
+        pair.worker.loop.turn(0)
+        assert (pair.worker.loop.waiting, len(pair.worker._handshakes._turns)) == (1, left)
+    many.pop()._sock.close()
+    pair.worker.loop.turn(0)
+    assert len(pair.worker._handshakes._turns) == 16
+    monkeypatch.setattr(handshakes, "SLOT_S", 1.0)
+    pair.turn(2)
+    clients.shake(*many)
+    for client in many:
+        client.send(frame())
+    pair.turn(5)
+    assert len(pair.writer.lines) == 19
+    assert failures(pair) == {"closed": 1}
+
+
+def test_a_record_for_each_byte_takes_many_turns(
+    pair: WorkerPair, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decrypting takes long then, and others get their turns in between."""
+    monkeypatch.setattr(shares, "SLICE_S", 0.0)
+    monkeypatch.setattr(tls, "MOST_STEPS", 20)
+    client = clients.shaken()
+    data = frame("x" * 50)
+    client._sock.sendall(b"".join(client.encrypt(data[index : index + 1]) for index in range(len(data))))
+    turns = 0
+    while not pair.writer.lines and turns < 1000:
+        turns += 1
+        pair.turn()
+    assert len(data) // 20 <= turns <= len(data) // 20 + 3
 
 
 def test_when_all_are_taken_the_greediest_peer_gives_one_up(
