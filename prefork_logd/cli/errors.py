@@ -170,7 +170,7 @@ def _print_details(form: str, book: Book, key: str) -> None:
     click.echo(f"    first {asctime(group.first_seen)[:19]}, logger {escape_text(group.logger)}")
     if group.note:
         click.echo(f"    note: {escape_text(group.note)}")
-    for title, parts in (("from", details.senders), ("at", details.variants)):
+    for title, parts in (("from", details.senders), ("at", details.variants), ("as", details.forms)):
         for part in parts:
             click.echo(f"    {title} {escape_text(part.name)}: {part.count:,}, last {asctime(part.last_seen)[:19]}")
     for event in details.events[:10]:

@@ -144,8 +144,7 @@ def summary_of(record: Mapping[str, Any]) -> Summary:
         title = template_of(record).partition("\n")[0] or name or "(no message)"
         return Summary(title[:MOST_TITLE], name[:MOST_TITLE], place)
     last = with_values(_raised_last(chain), record)
-    value = pattern_of(last.value.partition("\n")[0])
-    title = f"{last.type}: {value}" if value else last.type or "(no type)"
+    title = form_of(last.type, last.value.partition("\n")[0]) or "(no type)"
     frames = _telling(last.frames)
     culprit = f"{frames[-1].function} in {frames[-1].module}" if frames else name
     return Summary(title[:MOST_TITLE], culprit[:MOST_TITLE], place)
@@ -154,6 +153,18 @@ def summary_of(record: Mapping[str, Any]) -> Summary:
 def place_of(record: Mapping[str, Any]) -> str:
     """Return the place of a record's summary alone."""
     return _place(record, exceptions_of(record))
+
+
+def kind_of(record: Mapping[str, Any]) -> str:
+    """Return the type of the exception in a record's title; empty without an exception."""
+    chain = exceptions_of(record)
+    return _raised_last(chain).type if chain else ""
+
+
+def form_of(kind: str, value: str) -> str:
+    """Return the title of an error: of its exception's type, if there is one, and of the first line of a message."""
+    pattern = pattern_of(value)
+    return (f"{kind}: {pattern}" if kind and pattern else kind or pattern)[:MOST_TITLE]
 
 
 def _place(record: Mapping[str, Any], chain: Sequence[Raised]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from prefork_logd.stores.errors import schema, splitting, writing
+from prefork_logd.stores.errors import schema, splitting, tally, writing
 from prefork_logd.stores.errors.states import STATES, State, StateName, at_time, muted, resolved
 from prefork_logd.stores.errors.tally import HOUR_S
 from prefork_logd.stores.errors.writing import KEPT_HOURS, STATE_COLUMNS, columns_of, note_event
@@ -106,6 +106,8 @@ class Details(msgspec.Struct):
     """By service, environment and version."""
     variants: list[Part]
     """By the place in the code."""
+    forms: list[Part]
+    """By the form of the message: with placeholders for values."""
     samples: list[SampleRow]
     """The first record, then the latest ones, the newest first."""
     events: list[Event]
@@ -209,21 +211,17 @@ class Book:
                 "SELECT service, environment, version, count, first_seen, last_seen FROM senders WHERE group_id = ?"
                 " ORDER BY count DESC", (group_id,)
             ).fetchall()  # fmt: skip
-            variants = self._db.execute(
-                "SELECT place, count, first_seen, last_seen FROM variants WHERE group_id = ? ORDER BY count DESC",
-                (group_id,),
-            ).fetchall()
             samples = self._db.execute(
                 "SELECT journal, number, created, line FROM samples WHERE group_id = ?"
                 " ORDER BY is_first DESC, created DESC", (group_id,)
             ).fetchall()  # fmt: skip
             # Those above the bound share the row without a name.
             sender = "(no service)" if len(senders) < writing.MOST_SENDERS else "(others)"
-            place = "(no place)" if len(variants) < writing.MOST_PLACES else "(others)"
             return Details(
                 self._row(row),
                 [Part(" ".join(filter(None, one[:3])) or sender, *one[3:]) for one in senders],
-                [Part(one[0] or place, *one[1:]) for one in variants],
+                self._parts(group_id, "variants", "place", writing.MOST_PLACES, "(no place)"),
+                self._parts(group_id, "forms", "form", tally.MOST_FORMS, "(no message)"),
                 [
                     SampleRow(
                         f"{one[0]}-{one[1]}", one[2], msgspec.Raw(bytes(one[3]).rstrip(b"\n")) if one[3] else None
@@ -374,6 +372,14 @@ class Book:
             muted_count=state.muted_count,
             chart=self._by_hour(group_id, int(self._clock() // HOUR_S), CHART_HOURS),
         )
+
+    def _parts(self, group_id: int, table: str, column: str, most: int, nameless: str) -> list[Part]:
+        found = self._db.execute(
+            f"SELECT {column}, count, first_seen, last_seen FROM {table} WHERE group_id = ? ORDER BY count DESC",
+            (group_id,),
+        ).fetchall()
+        nameless = nameless if len(found) < most else "(others)"  # those above the bound share the row without a name
+        return [Part(one[0] or nameless, *one[1:]) for one in found]
 
     def _by_hour(self, group_id: int, last: int, hours: int) -> list[int]:
         """Return the errors of a group in each of the hours up to the last one (in hours since 1970)."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLES", "VERSION", "connect", "failing_as_store_error", "transaction"]
 
-VERSION = 2
+VERSION = 3
 SPLITS = """
 CREATE TABLE splits (
     parent TEXT NOT NULL, place TEXT NOT NULL,
@@ -29,7 +29,16 @@ CREATE TABLE splits (
 ) WITHOUT ROWID;
 """
 """What version 2 added."""
-TABLES = f"""{SPLITS}
+FORMS = """
+CREATE TABLE forms (
+    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
+    form TEXT NOT NULL,
+    count INTEGER NOT NULL, first_seen REAL NOT NULL, last_seen REAL NOT NULL,
+    PRIMARY KEY (group_id, form)
+) WITHOUT ROWID;
+"""
+"""What version 3 added."""
+TABLES = f"""{SPLITS}{FORMS}
 CREATE TABLE positions (journal TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE groups (
     id INTEGER PRIMARY KEY,
@@ -95,10 +104,12 @@ def connect(path: Path, *, makes: bool) -> sqlite3.Connection:
 
 
 def _upgrade(db: sqlite3.Connection) -> None:
-    """Add the tables that a file of version 1 does not have."""
-    if db.execute("PRAGMA user_version").fetchone()[0] != 1:
+    """Add the tables that a file of an older version does not have."""
+    added = {1: (SPLITS, FORMS), 2: (FORMS,)}
+    if db.execute("PRAGMA user_version").fetchone()[0] not in added:
         return
     with transaction(db):
-        if db.execute("PRAGMA user_version").fetchone()[0] == 1:
-            db.execute(SPLITS)
-            db.execute(f"PRAGMA user_version = {VERSION}")
+        # Another process may have added them meanwhile.
+        for table in added.get(db.execute("PRAGMA user_version").fetchone()[0], ()):
+            db.execute(table)
+        db.execute(f"PRAGMA user_version = {VERSION}")

@@ -77,7 +77,9 @@ def join(db: sqlite3.Connection, group_id: int, key: str) -> str:
     if found is None:
         raise ValueError(f"{key} was not split off a group, or that group was removed")
     parent_id, parent = found
-    for table, names in (("senders", "service, environment, version"), ("variants", "place")):
+    for table, names in (
+        ("senders", "service, environment, version"), ("variants", "place"), ("forms", "form"),
+    ):  # fmt: skip
         db.execute(
             f"INSERT INTO {table} SELECT ?, {names}, count, first_seen, last_seen FROM {table} WHERE group_id = ?"
             " ON CONFLICT DO UPDATE SET count = count + excluded.count,"

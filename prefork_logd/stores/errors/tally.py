@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from prefork_logd.query.fingerprints import ALGORITHMS, ERROR, fingerprint, key_of, place_of
+from prefork_logd.query.fingerprints import ALGORITHMS, ERROR, fingerprint, form_of, key_of, kind_of, place_of
 from prefork_logd.records.record import Created, Integer  # noqa: TC001 - msgspec reads the annotations
 from prefork_logd.records.stored import read_fields
 
@@ -36,6 +36,13 @@ LONGEST_MESSAGE, LONGEST_LINE = 2_000, 400_000
 """Bytes that count at most: no more is read of a message alone, or of a line with an exception."""
 TOO_MANY = (key_of("g1", ("overflow", "\1")),)
 """Stands for the keys of errors beyond these bounds."""
+MOST_FORMS = 20
+"""Forms of messages that are told apart in a group; further ones are counted together, without a name."""
+MOST_FORMS_COMPUTED = 1_000
+"""Forms that are computed in a batch, in 20 ms of CPU; a message that came before has its form already."""
+LONGEST_VALUE = 500
+"""Characters of a message that its form depends on."""
+OTHERS = ""
 MOST_NAME = 200
 """Characters of a service, an environment, a version or a place that are kept."""
 HOUR_S = 3600
@@ -114,6 +121,8 @@ class Tally:
     """Number of errors by the hour in which they were logged, in hours since 1970."""
     variants: dict[str, Span] = field(default_factory=dict)
     """By the place in the code: the last part of the module's name, and the line."""
+    forms: dict[str, Span] = field(default_factory=dict)
+    """By the form of the message, with placeholders for its values; MOST_FORMS and OTHERS at most."""
 
     def merge(self, other: Tally) -> None:
         """Count those of another tally."""
@@ -126,6 +135,8 @@ class Tally:
             self.hours[hour] = self.hours.get(hour, 0) + count
         for place, span in other.variants.items():
             _merge(self.variants, place, span)
+        for form, span in other.forms.items():
+            _merge(self.forms, _kept_form(self.forms, form), span)
 
 
 class _Known(NamedTuple):
@@ -133,13 +144,16 @@ class _Known(NamedTuple):
 
     keys: tuple[str, ...]
     place: str
+    kind: str
+    """The type of its exception; empty without one."""
 
 
 class _Cell:
     """The errors of a batch with one place and sender, in one hour: all that counting one of them changes."""
 
     __slots__ = (
-        "count", "first", "first_seen", "keys", "last_seen", "latest_line", "latest_number", "levelno", "parts",
+        "count", "first", "first_seen", "forms", "keys", "last_seen", "latest_line", "latest_number", "levelno",
+        "parts",
     )  # fmt: skip
 
     def __init__(self, keys: tuple[str, ...], parts: tuple[Sender, int, str], sample: Sample, levelno: int) -> None:
@@ -149,8 +163,9 @@ class _Cell:
         self.first_seen = self.last_seen = sample.created
         self.latest_number, self.latest_line = sample.number, sample.line
         self.levelno = levelno
+        self.forms: dict[str, Span] = {}
 
-    def add(self, number: int, created: float, line: bytes, levelno: int) -> None:
+    def add(self, number: int, created: float, line: bytes, levelno: int, form: str) -> None:
         """Count an error."""
         self.count += 1
         if created >= self.last_seen:
@@ -158,13 +173,20 @@ class _Cell:
         elif created < self.first_seen:
             self.first_seen = created
         self.levelno = max(self.levelno, levelno)
+        form = _kept_form(self.forms, form)
+        span = self.forms.get(form)
+        if span is None:
+            self.forms[form] = Span(1, created, created)
+        else:
+            span.count += 1
+            span.first, span.last = min(span.first, created), max(span.last, created)
 
     def tally(self) -> Tally:
         """Return the same as a tally."""
         sender, hour, place = self.parts
         spans = [Span(self.count, self.first_seen, self.last_seen) for _ in range(3)]
         latest = Sample(self.latest_number, self.last_seen, self.latest_line)
-        parts = {sender: spans[1]}, {hour: self.count}, {place: spans[2]}
+        parts = {sender: spans[1]}, {hour: self.count}, {place: spans[2]}, self.forms
         return Tally(self.keys, spans[0], self.first, latest, self.levelno, *parts)
 
 
@@ -173,6 +195,7 @@ class Counter:
 
     def __init__(self) -> None:
         self._known: dict[bytes | str, _Known] = {}
+        self._forms: dict[tuple[str, str], str] = {}
         self.begin_batch()
 
     def begin_batch(self, splits: Splits | None = None) -> None:
@@ -181,6 +204,7 @@ class Counter:
         self._found: dict[tuple[_Known, str, str, str, int], _Cell] = {}
         self._groups: set[tuple[str, ...]] = set()
         self._left = MOST_READ
+        self._forms_left = MOST_FORMS_COMPUTED
         self._splits: Splits = splits or {}
 
     def add(self, number: int, line: bytes) -> None:
@@ -195,11 +219,11 @@ class Counter:
         name = (known, one.service, one.environment, one.version, int(one.created // HOUR_S))
         cell = self._found.get(name) or self._cell(name, Sample(number, one.created, line), one.levelno)
         if cell is not None:
-            cell.add(number, one.created, line, one.levelno)
+            cell.add(number, one.created, line, one.levelno, self._form(one, known))
 
     def _cell(self, name: tuple[_Known, str, str, str, int], sample: Sample, levelno: int) -> _Cell | None:
         """Return the cell of an error that has none yet; None if it has no fingerprint."""
-        (keys, place), service, environment, version, hour = name
+        (keys, place, _), service, environment, version, hour = name
         if not keys:
             return None
         if self._splits and (own := self._splits.get(keys[0], {}).get(place)):
@@ -228,6 +252,21 @@ class Counter:
                 found[cell.keys] = tally
         return found
 
+    def _form(self, one: _Line, known: _Known) -> str:
+        """Return the form of an error's message; OTHERS if too many were computed in this batch."""
+        if known is _UNKNOWN:
+            return OTHERS
+        raw = known.kind, _value(one, known.kind)
+        form = self._forms.get(raw)
+        if form is None:
+            if not self._forms_left:
+                return OTHERS
+            self._forms_left -= 1
+            form = self._forms[raw] = form_of(*raw)
+            if len(self._forms) > MOST_REMEMBERED:
+                del self._forms[next(iter(self._forms))]
+        return form
+
     def _identify(self, one: _Line, line: bytes) -> _Known:
         signature = None if _OWN in bytes(one.extra) else _signature(one)
         if signature is None:
@@ -249,10 +288,26 @@ class Counter:
         if record is None:
             record = read_fields(line)
         keys = tuple(key for version in ALGORITHMS if (key := fingerprint(record, version)) is not None)
-        return _Known(keys, place_of(record)[:MOST_NAME])
+        return _Known(keys, place_of(record)[:MOST_NAME], kind_of(record))
 
 
-_UNKNOWN = _Known(TOO_MANY, "")
+_UNKNOWN = _Known(TOO_MANY, "", "")
+
+
+def _value(one: _Line, kind: str) -> str:
+    """Return the first line of the message of an error, or of its exception: behind the last name of its type."""
+    text, at = one.message, 0
+    if kind:
+        text = one.exc_text
+        at = text.rfind(f"{kind}: ") + len(kind) + 2
+        if at < len(kind) + 2:
+            return ""
+    end = text.find("\n", at)
+    return text[at : min(end if end >= 0 else len(text), at + LONGEST_VALUE)]
+
+
+def _kept_form(forms: dict[str, Span], form: str) -> str:
+    return form if form in forms or len(forms) < MOST_FORMS else OTHERS
 
 
 def _as_message(one: _Line) -> dict[str, Any] | None:

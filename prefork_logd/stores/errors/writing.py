@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from prefork_logd.query.fingerprints import key_of, summary_of
 from prefork_logd.records.stored import read_fields
 from prefork_logd.stores.errors.states import Arrival, State, after_records
-from prefork_logd.stores.errors.tally import HOUR_S, TOO_MANY
+from prefork_logd.stores.errors.tally import HOUR_S, MOST_FORMS, OTHERS, TOO_MANY
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from prefork_logd.stores.errors.tally import Tally
+    from prefork_logd.stores.errors.tally import Span, Tally
 
 MOST_SENDERS = 100
 """Versions of services that are told apart in a group; further ones are counted together, without names."""
@@ -34,7 +34,6 @@ TOO_MANY_AT_ONCE = "\1"
 """Stands for the errors of a batch that are not told apart."""
 KEPT_HOURS = 14 * 24
 """Hours of which the errors of a group are counted for its chart."""
-OTHERS = ""
 STATE_COLUMNS = "state, resolved_at, resolved_in, muted_until, muted_count"
 
 
@@ -202,17 +201,8 @@ class Writer:
                 " last_seen = max(last_seen, excluded.last_seen)",
                 (group.id, *name, span.count, span.first, span.last),
             )
-        places = {place for (place,) in self._db.execute("SELECT place FROM variants WHERE group_id = ?", (group.id,))}
-        for place, span in tally.variants.items():
-            kept = _clean(place)
-            if kept not in places:
-                kept = kept if len(places) < MOST_PLACES else OTHERS
-                places.add(kept)
-            self._db.execute(
-                "INSERT INTO variants VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count,"
-                " first_seen = min(first_seen, excluded.first_seen), last_seen = max(last_seen, excluded.last_seen)",
-                (group.id, kept, span.count, span.first, span.last),
-            )
+        self._add_named(group, "variants", "place", MOST_PLACES, tally.variants)
+        self._add_named(group, "forms", "form", MOST_FORMS, tally.forms)
         self._db.executemany(
             "INSERT INTO hours VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
             [
@@ -222,6 +212,20 @@ class Writer:
                 if now_hour - KEPT_HOURS <= hour <= now_hour + 1
             ],
         )
+
+    def _add_named(self, group: Group, table: str, column: str, most: int, spans: Mapping[str, Span]) -> None:
+        """Add to the parts of a group by one name; those above the bound are OTHERS."""
+        known = {name for (name,) in self._db.execute(f"SELECT {column} FROM {table} WHERE group_id = ?", (group.id,))}
+        for name, span in spans.items():
+            kept = _clean(name)
+            if kept not in known:
+                kept = kept if len(known) < most else OTHERS
+                known.add(kept)
+            self._db.execute(
+                f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count,"
+                " first_seen = min(first_seen, excluded.first_seen), last_seen = max(last_seen, excluded.last_seen)",
+                (group.id, kept, span.count, span.first, span.last),
+            )
 
     def _add_sample(self, group: Group, tally: Tally) -> None:
         sample = tally.latest if group.count else tally.first

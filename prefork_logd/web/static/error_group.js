@@ -55,7 +55,7 @@ export class ErrorGroup {
       slot("figures", "wide"),
       h("section", { class: "panel wide", "aria-label": "Errors by hour" }, h("h2", {}, "By hour, last 14 days"), this.bars),
       h("div", { class: "group-columns" },
-        h("div", { class: "column" }, h("section", { class: "panel", "aria-label": "Records" }, h("h2", {}, "Records"), slot("samples"), this.detail.place), slot("variants")),
+        h("div", { class: "column" }, h("section", { class: "panel", "aria-label": "Records" }, h("h2", {}, "Records"), slot("samples"), this.detail.place), slot("variants"), slot("forms")),
         h("div", { class: "column" }, h("section", { class: "panel", "aria-label": "State" }, h("h2", {}, "State"), slot("state"), h("h3", {}, "Note"), this.changes.note), slot("senders"), slot("events"))),
     );
     /** Is over when it is known what the reader may do. */
@@ -82,6 +82,7 @@ export class ErrorGroup {
     this.drawGroup(group, now_s);
     this.histogram.show({ start: details.hours_from, slot_s: HOUR_S, slots: details.hours.length, bars: details.hours.flatMap((number, slot) => (Number(number) ? [{ slot, levelno: group.level, count: number }] : [])) }, this.zone);
     this.put("variants", this.variants());
+    this.put("forms", this.forms());
     this.put("senders", this.senders(now_s));
     this.put("events", this.events());
     this.drawSamples();
@@ -142,6 +143,17 @@ export class ErrorGroup {
     ]);
     const columns = [["place", "mono"], ["errors", "number"], ["first", "nowrap optional"], ["last", "nowrap optional"], [h("span", { class: "hidden-text" }, "Split off"), "actions"]];
     return panel("Places in the code", "", table("Places in the code", columns, rows));
+  }
+
+  forms() {
+    const found = this.details.forms;
+    const most = Math.max(1, ...found.map((one) => Number(one.count)));
+    const rows = found.map((one) => [
+      h("span", { class: "share" }, h("meter", { min: 0, max: most, value: Number(one.count), "aria-hidden": "true" }), shown(one.name, false)),
+      number(one.count), moment(one.first_seen, this.zone), moment(one.last_seen, this.zone),
+    ]);
+    const columns = [["message", ""], ["errors", "number"], ["first", "nowrap optional"], ["last", "nowrap optional"]];
+    return panel("Messages", "", table("Forms of the message", columns, rows));
   }
 
   senders(now_s) {

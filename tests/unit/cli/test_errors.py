@@ -76,7 +76,7 @@ def test_actions(ask: Ask) -> None:
                  "KeyError: 2", f"query 'fingerprint={key}'"):  # fmt: skip
         assert text in shown
     details = rows(ask("show", key, "--format", "json"))[0]
-    assert details.keys() == {"group", "senders", "variants", "samples", "events", "hours", "hours_from"}
+    assert details.keys() == {"group", "senders", "variants", "forms", "samples", "events", "hours", "hours_from"}
     assert [one["id"] for one in rows(ask("--state", "muted", "--format", "json"))] == [key]
 
 

@@ -15,6 +15,7 @@ from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.errors import StoreError
 from prefork_logd.query.fingerprints import fingerprint
 from prefork_logd.records.stored import read_fields
+from prefork_logd.stores.errors import book as book_module
 from prefork_logd.stores.errors import splitting, tally, writing
 from prefork_logd.stores.errors import store as module
 from prefork_logd.stores.errors.book import Book, Wanted
@@ -279,8 +280,26 @@ def test_the_parts_of_a_group_are_bounded(tmp_path: Path, clock: Clock, monkeypa
         found = book.details(book.groups()[0].id)
     assert (len(found.senders), sum(part.count for part in found.senders), found.senders[0].name) == (6, 31, "(others)")
     assert (len(found.variants), sum(part.count for part in found.variants)) == (5, 31)
+    assert [(part.name, part.count) for part in found.forms] == [("KeyError: <number>", 31)]
     assert [one.created - NOW for one in found.samples] == [0, 99, 29, 19, 9]
     assert [one.record is None for one in found.samples] == [False, True, False, False, False]
+
+
+def test_forms_of_the_message_are_bounded(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over batches; joining two groups adds them."""
+    monkeypatch.setattr(writing, "MOST_FORMS", 2)
+    monkeypatch.setattr(book_module.tally, "MOST_FORMS", 2)
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        for first, word in enumerate(("apple", "pear", "plum", "pear")):
+            made = failed(first).replace(b"KeyError: %d" % first, b"KeyError: %s" % word.encode())
+            store.write([block(first, [made.replace(b"line 17", b"line %d" % (17 + first % 2))])], never)
+        (whole,) = book.groups()
+        expected = {"KeyError: pear": 2, "KeyError: apple": 1, "(others)": 1}
+        assert {part.name: part.count for part in book.details(whole.id).forms} == expected
+        own = book.split(whole.id, "", next(one.name for one in book.details(whole.id).variants))
+        assert book.details(own.id).forms == []
+        book.join(own.id, "")
+        assert {part.name: part.count for part in book.details(whole.id).forms} == expected
 
 
 def test_errors_without_a_service_or_a_place(tmp_path: Path, clock: Clock) -> None:
@@ -304,7 +323,7 @@ def test_old_groups_are_removed(tmp_path: Path, clock: Clock, monkeypatch: pytes
             pass
         rows = book.groups(Wanted(limit=1000))
         assert [row.last_seen - NOW for row in rows] == [*range(19, 10, -1), 0]
-        for table in ("keys", "senders", "variants", "samples", "hours"):
+        for table in ("keys", "senders", "variants", "forms", "samples", "hours"):
             assert store._opened().execute(f"SELECT count(DISTINCT group_id) FROM {table}").fetchone()[0] == 10
 
 
@@ -457,11 +476,15 @@ def test_a_removed_group_ends_its_split(tmp_path: Path, clock: Clock) -> None:
         assert [row.count for row in book.groups()] == [3]
 
 
-def test_a_file_without_splits_is_upgraded(tmp_path: Path, clock: Clock) -> None:
+@pytest.mark.parametrize(
+    "older",
+    ["DROP TABLE splits; DROP TABLE forms; PRAGMA user_version = 1;", "DROP TABLE forms; PRAGMA user_version = 2;"],
+)
+def test_a_file_of_an_older_version_is_upgraded(tmp_path: Path, clock: Clock, older: str) -> None:
     """Its groups stay."""
     with opened(tmp_path) as store:
         places(store, 0, 17)
-        store._opened().executescript("DROP TABLE splits; PRAGMA user_version = 1;")
+        store._opened().executescript(older)
     with reading(tmp_path, clock) as book:
         assert [row.count for row in book.groups()] == [1]
     with opened(tmp_path) as store:

@@ -7,12 +7,14 @@ import json
 import pytest
 
 from prefork_logd.errors import NotARecord
-from prefork_logd.query.fingerprints import fingerprint
+from prefork_logd.query.fingerprints import fingerprint, summary_of
 from prefork_logd.stores.errors import tally
 from prefork_logd.stores.errors.tally import Counter, Sender
 from tests.support.searching import make_lines
 from tests.support.stores import NOW, line
 from tests.support.tracebacks import corpus
+
+TRACE = 'Traceback (most recent call last):\n  File "/srv/shop/cart.py", line 9, in add\n    x()\nShopError: {}'
 
 
 def error(number: int, **fields: object) -> bytes:
@@ -47,6 +49,56 @@ def test_every_traceback_has_the_key_of_its_record() -> None:
         counter.add(number, one)
         (keys,) = counter.tallies()
         assert keys == (fingerprint(json.loads(one)),)
+
+
+def test_the_form_of_a_message_is_the_title() -> None:
+    """Of the corpus, by our handler's data and by text alone; of several errors of a group each has its own."""
+    counter = Counter()
+    for one in corpus.read()[::3]:
+        for given in ({"exc_text": one["exc_text"]}, {"exc_text": one["exc_text"], "exception": one["exception"]}):
+            record = {"created": NOW, "levelno": 40, **given}
+            counter.begin_batch()
+            counter.add(1, json.dumps(record).encode())
+            (found,) = counter.tallies().values()
+            assert list(found.forms) == [summary_of(record).title], record["exc_text"]
+
+
+def test_messages_of_one_group_are_told_apart() -> None:
+    """By their form: numbers and quoted values make no difference."""
+    counter = Counter()
+    reasons = ("card declined", "limit of 5 reached", "limit of 7 reached", "card declined\nagain")
+    for number, reason in enumerate(reasons):
+        record = {"created": NOW, "levelno": 40, "message": f"payment: {reason}", "msg": "payment: %s"}
+        counter.add(number, json.dumps(record).encode())
+    for number, text in enumerate(("no stock", "no stock", "gone")):
+        counter.add(number, error(number, exc_text=TRACE.format(text)))
+    found = [{form: span.count for form, span in one.forms.items()} for one in counter.tallies().values()]
+    assert found == [
+        {"payment: card declined": 2, "payment: limit of <number> reached": 2},
+        {"ShopError: no stock": 2, "ShopError: gone": 1},
+    ]
+
+
+def test_forms_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a group and in a batch; their counts stay whole. A form that came before costs nothing."""
+    monkeypatch.setattr(tally, "MOST_FORMS", 3)
+    counter = Counter()
+    words = ("apple", "pear", "plum", "fig", "date", "apple")
+
+    def count() -> dict[str, int]:
+        for number, word in enumerate(words):
+            counter.add(number, error(number, exc_text=TRACE.format(word), service=f"s{number % 2}"))
+        (found,) = counter.tallies().values()
+        return {form: span.count for form, span in found.forms.items()}
+
+    found = count()
+    assert (len(found), sum(found.values()), found["ShopError: apple"]) == (4, 6, 2)
+    monkeypatch.setattr(tally, "MOST_FORMS_COMPUTED", 0)
+    counter.begin_batch()
+    assert count() == found
+    words = ("kiwi", "apple")
+    counter.begin_batch()
+    assert count() == {"": 1, "ShopError: apple": 1}
 
 
 def test_odd_lines_have_the_key_of_their_record() -> None:
