@@ -69,8 +69,8 @@ def of_values(
     keys |= {key: _finding(rule, *firing[key]) for key in new[:room]}
     if new[room:] or (FURTHER in open_keys and is_whole):
         title = (
-            f"more than {MOST_KEYS} values of {escape_text(rule.by)}, each more than {rule.above:,} times in"
-            f" {rule.window}; name a field with fewer values, or write a narrower query"
+            f"more than {MOST_KEYS} values of {escape_text(rule.by)}, each more than {format_count(rule.above, 'time')}"
+            f" in {rule.window}; name a field with fewer values, or write a narrower query"
         )
         keys[FURTHER] = Finding(bool(new[room:]), len(new[room:]), title[:MOST_TITLE], rule.query)
     return Findings(keys, max((count for _, count in counts.values()), default=0), 0)

@@ -22,6 +22,7 @@ import stat
 import time
 from pathlib import Path
 
+from prefork_logd.config.values import format_count
 from prefork_logd.system.disk import sync_directory
 from prefork_logd.system.log import LOGGER
 
@@ -80,8 +81,8 @@ def _remove_old(directory: Path) -> None:
             Path(path).unlink()
             LOGGER.warning(
                 "%s: removed; of the files with bytes that recoveries have cut off, each directory keeps those of the "
-                "last %d days and the newest %d",
-                *(path, KEPT_DAYS, MOST_FILES),
+                "last %s and the newest %d",
+                *(path, format_count(KEPT_DAYS, "day"), MOST_FILES),
             )
 
 

@@ -38,7 +38,7 @@ class _DescriptorHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if count := self._writer.left_out:
-            notice = f"left out {count} lines of this log, which could not be written"
+            notice = f"left out {format_count(count, 'line')} of this log, which could not be written"
             self._writer.write(self._line(_derived(record, logging.WARNING, notice)))
             if self._writer.left_out:
                 # The failed notice is counted in place of this line.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.processes.worker.connection import READ_BYTES
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class HeldMemory:
             client.note_closed()
             limit = client.limit
             self._give_up(
-                client.largest(), f"limit {limit.name}: more than {limit.memory} bytes are held for its client"
+                client.largest(), f"limit {limit.name}: its client holds more than {format_count(limit.memory, 'byte')}"
             )
 
 

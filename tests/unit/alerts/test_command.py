@@ -15,6 +15,8 @@ from prefork_logd.alerts.receivers.failures import SendError
 from prefork_logd.config.alerts import AlertSettings
 from prefork_logd.config.receivers import CommandSettings
 
+pytestmark = pytest.mark.slow
+
 
 def send(*words: str, timeout: str = "5s", title: str = "it failed") -> str:
     rule = AlertSettings(name="shop errors")

@@ -221,6 +221,7 @@ def test_a_name_that_leads_to_a_private_address(hook: Hook, monkeypatch: pytest.
     assert calls == ["127.0.0.1", "inner.example"]
 
 
+@pytest.mark.slow
 def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate has to be trusted; a redirect to http is not followed."""
     path, key = make_certificate(tmp_path, "hook")

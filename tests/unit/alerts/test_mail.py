@@ -107,6 +107,7 @@ def test_a_mail() -> None:
     assert "query level>=error" in second.get_content()
 
 
+@pytest.mark.slow
 def test_tls_and_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The password goes over TLS, from a file or a variable; a certificate has to be trusted."""
     path, key = make_certificate(tmp_path, "mail")

@@ -69,6 +69,7 @@ def run(state_dir: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_files_belong_to_the_owner_of_the_directory(state_dir: Path) -> None:
     """Without server.user, too: a service manager may start the collector as its own user. The person has a name."""
     assert "by ada" in run(state_dir, "alert", "silence", "shop", "1h")
@@ -80,6 +81,7 @@ def test_files_belong_to_the_owner_of_the_directory(state_dir: Path) -> None:
     assert {path.name: path.stat().st_uid for path in state_dir.iterdir() if path.stat().st_uid != NOBODY} == {}
 
 
+@pytest.mark.slow
 def test_the_pid_file_tells_who_the_collector_is(state_dir: Path) -> None:
     """A collector of root in somebody's directory keeps its files."""
     (state_dir / PID_FILE).touch()

@@ -21,6 +21,8 @@ from tests.support.tls import StepClient, client_context
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.slow
+
 Issued = tuple[str, str]
 
 

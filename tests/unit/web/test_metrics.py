@@ -141,6 +141,7 @@ def test_counters_of_the_scoreboard(collector: _Collector) -> None:
     assert abs(time.time() - float(samples["prefork_logd_last_commit_timestamp_seconds"])) < 60
 
 
+@pytest.mark.slow
 def test_each_limit_has_its_counters(collector: _Collector) -> None:
     """Those of all workers are added up, by the slot of the limit; the only label is its configured name."""
     for slot, count in ((1, 3), (MAX_WORKERS, 4)):
@@ -214,11 +215,13 @@ def _promtool(*arguments: str, text: str = "") -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_promtool_accepts_the_metrics(collector: _Collector) -> None:
     """Its rules of naming, too."""
     assert _promtool("check", "metrics", text=metrics_text(collector.status())) == ""
 
 
+@pytest.mark.slow
 def test_promtool_accepts_the_alert_rules() -> None:
     """Every rule fires for its trouble, and not before."""
     assert "SUCCESS" in _promtool("check", "rules", str(MONITORING / "prefork-logd.rules.yml"))
@@ -239,6 +242,7 @@ def test_the_rules_and_the_dashboard_use_metrics_that_exist(collector: _Collecto
         assert {one.removesuffix("_bucket") for one in used} <= exists
 
 
+@pytest.mark.slow
 def test_certificates_and_failed_handshakes_are_metrics(collector: _Collector) -> None:
     """The reasons are a fixed set, each from the start; a certificate has its end."""
     collector.board.slot(1)[Field.TLS_CERTIFICATE] = 3

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from prefork_logd.config.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 TOML = """
 [server]
 bind = []

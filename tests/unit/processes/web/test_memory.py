@@ -66,6 +66,7 @@ def test_data_is_measured() -> None:
         assert data_bytes() - before >= 64 << 20
 
 
+@pytest.mark.slow
 def test_duckdb_gives_its_memory_back() -> None:
     """With the setting of its allocator; without, the limit of the kernel would count all that was ever used."""
     environment = {**os.environ, "DUCKDB_JE_MALLOC_CONF": ALLOCATOR}

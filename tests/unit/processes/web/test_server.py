@@ -214,6 +214,7 @@ def _read_all(sock: socket.socket) -> int:
     return nbytes
 
 
+@pytest.mark.slow
 def test_connections_without_a_handshake_are_bounded(tmp_path: Path) -> None:
     """With TLS they count from the beginning: each has memory already."""
     certificate, key = make_certificate(tmp_path)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from prefork_logd.processes.worker.connection import Connection
 
+pytestmark = pytest.mark.slow
+
 BOTH, ONLY, NAMED = "both:1", "only:1", "named:1"
 """Listeners: plain clients too, TLS only, TLS with certificates of clients only."""
 

@@ -124,6 +124,7 @@ def _count_forever(path: Path) -> None:
             store.write([block(first, [failed(first), failed(first + 1), line(msg="fine")])], never)
 
 
+@pytest.mark.slow
 def test_a_process_killed_twenty_times_counts_each_error_once(tmp_path: Path) -> None:
     """By SIGKILL, at twenty places of its work."""
     context = multiprocessing.get_context("fork")

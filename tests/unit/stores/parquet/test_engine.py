@@ -25,6 +25,7 @@ def test_temporary_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert connection.execute("SELECT 1").fetchall() == [(1,)]
 
 
+@pytest.mark.slow
 def test_directories_of_ended_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of processes that run stay, and so does everything else."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
