@@ -7,8 +7,11 @@ import random
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,7 +31,6 @@ from tests.unit.stores.parquet.test_store import JOURNAL, NOON, make_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 SLOW = 'message=~"(a|b|0|1|2|3)[0-9a-f ]{200}(a|b)[0-9a-f ]{200}zz"'
 """An expression for which RE2 needs a minute for the text of `slow`."""
@@ -148,6 +150,40 @@ def test_the_process_ends_with_the_search(found: Stored, tmp_path: Path) -> None
     search.close()
     assert process
     assert process.returncode == -signal.SIGKILL
+
+
+_PARENT = """
+import sys, threading
+from pathlib import Path
+from prefork_logd.config.stores.parquet import ParquetStoreSettings
+from prefork_logd.query.filters import Filters
+from prefork_logd.query.language import parse
+from prefork_logd.stores.apart import open_killable
+search = open_killable(ParquetStoreSettings(path=sys.argv[1]))
+search.count(Filters(tree=parse("message=~x", now=0)))
+print(search._process.pid, flush=True)
+search.count(Filters(tree=parse(sys.argv[2], now=0)))
+"""
+
+
+def test_the_process_does_not_outlive_a_parent_that_is_killed(slow: SearchApart) -> None:
+    """It may work on a block of records for minutes, and ends nevertheless."""
+    root = str(slow._opened_with[0].path)  # type: ignore[attr-defined]
+    command = [sys.executable, "-c", _PARENT, root, SLOW]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        pid = int(parent.stdout.readline())
+        before = cpu_s(pid)
+        wait_for(lambda: cpu_s(pid) > before + 0.5, "the search works")
+        parent.kill()
+    wait_for(lambda: not _runs(pid), "the process has ended")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_lines_that_nobody_wants_any_more_end_the_process(found: Stored) -> None:
