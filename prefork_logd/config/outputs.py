@@ -118,10 +118,10 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
         Meta(
             ge=1,
             le=MOST_FILES,
-            description="Path with fields only: most files that are begun in a day (UTC). Records of further ones go "
-            'to the file in whose name every field is "_other".',
+            description="Path with fields only: most files that are begun in a day (UTC); one client begins at most "
+            'half of them. Records of further ones go to the file in whose name every field is "_other".',
         ),
-    ] = 1000
+    ] = 2000
     compress: Annotated[
         Literal["none", "gzip", "zstd"],
         Meta(description='Compress rotated files; "zstd" needs the extra: pip install "prefork-logd[zstd]".'),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import OutputError
 from prefork_logd.files.fifo import Stream
 from prefork_logd.files.opening import Identity, Opened, open_path
+from prefork_logd.system import libc
 from prefork_logd.system.disk import sync_directory
 from prefork_logd.system.libc import IOV_MAX
 
@@ -153,6 +154,11 @@ class OutputFile:
         except OSError as error:
             raise self._failed("write", error) from error
         self._errors.pop("write", None)
+
+    def start_writing(self) -> None:
+        """Let the disk begin to write the appended lines, without waiting for it."""
+        if self.is_regular:
+            libc.start_writing(self._fd)
 
     def sync(self) -> None:
         """Wait until everything appended, and the names of created files and directories, are on the disk.

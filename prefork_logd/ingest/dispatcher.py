@@ -152,6 +152,7 @@ class Dispatcher:
     def _take_source(self, peer: str, received_s: float, sender: Sender) -> Sender:
         """Note what the next records have in common; return the sender without secrets, the same object each time."""
         self._peer, self._received_s, self._sender = peer, received_s, sender
+        self.batch.peer = peer
         self.sampler.service = sender.service
         if sender.fields:
             known = self._shown.get(id(sender))

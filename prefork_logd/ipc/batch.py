@@ -13,13 +13,14 @@ RECORDS; in a session, `runs` are the numbers of their records. Little-endian:
                       | segments u32 | runs u32
     for each segment: output u32 | lines u32 | bytes u32 | like u32 | offset u32
     for each run:     first u64 | count u64
-    for each file:    output u32 | bytes u32, then the names of all of them; only with the magic "PLB6"
+    for each file:    output u32 | bytes u32 | peer u64, then the names of all of them; only with the magic "PLB7"
     then each segment's lines, except those that are `like` an earlier one of the group (its index from 1 on; 0: none)
     and those at an `offset` in the memory that both processes share (INLINE: none)
 
-The magic is "PLB6" if lines are for files of outputs whose paths have fields. The number of these files, a u32, then
+The magic is "PLB7" if lines are for files of outputs whose paths have fields. The number of these files, a u32, then
 follows the runs. The output of such a segment is that of `file_output`; a file's name is its path, in UTF-8, below the
-directory of the pattern (config/output_paths.py). Without such files the magic is "PLB5".
+directory of the pattern (config/output_paths.py), and `peer` is the first one with lines for it (net/peers.py; 0: not
+known). Without such files the magic is "PLB5".
 
 `generation` is that of the configuration whose outputs are meant. An open requests a new epoch of a session.
 
@@ -32,7 +33,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-MAGIC, MAGIC_WITH_FILES = b"PLB5", b"PLB6"
+MAGIC, MAGIC_WITH_FILES = b"PLB5", b"PLB7"
 MAX_BODY_BYTES = 1 << 30
 """More than a worker ever sends: a larger number means that the pipe's bytes are corrupt."""
 RECORDS = 0xFFFF_FFFF
@@ -48,7 +49,7 @@ INLINE = 0xFFFF_FFFF
 """The offset of lines that are in the batch itself."""
 RUN_ENTRY = struct.Struct("<QQ")
 FILE_COUNT = struct.Struct("<I")
-FILE_ENTRY = struct.Struct("<II")
+FILE_ENTRY = struct.Struct("<IIQ")
 MOST_FILES = 1024
 """Files of outputs whose paths have fields in one batch; lines for further ones go to the file named OTHER."""
 _SLOT_BITS = 16
@@ -77,6 +78,8 @@ class Segment(NamedTuple):
     data: memoryview
     file: str = ""
     """The path of the file below the pattern's directory; "" for an output without fields."""
+    file_peer: int = 0
+    """The first peer with lines for the file in the batch (net/peers.py); 0: none is known."""
 
 
 class Group(NamedTuple):

@@ -25,6 +25,7 @@ from prefork_logd.ipc.batch import (
     Open,
     file_output,
 )
+from prefork_logd.net.peers import peer_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -153,12 +154,15 @@ class BatchBuilder:
         self._most_files = dict(most_files or {})
         self._like = records_like
         self._new_lines = new_lines
+        self.peer = ""
+        """The peer of the lines that are added, as a text; "" if it is not known."""
         self._start()
 
     def _start(self) -> None:
         self._outputs: dict[int, Gathered] = {}
         self._sinks: tuple[Gathered, ...] = ()
         self._files: dict[tuple[int, str], int] = {}
+        self._file_peers: list[int] = []
         self._file_counts = dict.fromkeys(self._most_files, 0)
         self.is_full = False
         """Whether an output has lines for so many files that the batch must be sent."""
@@ -198,6 +202,7 @@ class BatchBuilder:
             if len(self._files) >= MOST_FILES and name != other:
                 return self.file(output, other, other)
             found = self._files[output, name] = file_output(output, len(self._files))
+            self._file_peers.append(peer_key(self.peer) if self.peer else 0)
             count = self._file_counts[output] = self._file_counts.get(output, 0) + 1
             self.is_full = self.is_full or count >= self._most_files.get(output, MOST_FILES)
         return found
@@ -344,5 +349,8 @@ class BatchBuilder:
         if not self._files:
             return MAGIC, b""
         names = [name.encode("utf-8", "surrogateescape") for _, name in self._files]
-        entries = [FILE_ENTRY.pack(key[0], len(name)) for key, name in zip(self._files, names, strict=True)]
+        entries = [
+            FILE_ENTRY.pack(key[0], len(name), peer)
+            for key, name, peer in zip(self._files, names, self._file_peers, strict=True)
+        ]
         return MAGIC_WITH_FILES, b"".join((FILE_COUNT.pack(len(names)), *entries, *names))

@@ -128,7 +128,7 @@ def _read_body(
         segments_at = groups_at + GROUP_ENTRY.size * group_count
         runs_at = segments_at + SEGMENT_ENTRY.size * sum(head[6] for head in heads)
         data_at = runs_at + RUN_ENTRY.size * sum(head[7] for head in heads)
-        files: list[tuple[int, str]] = []
+        files: list[tuple[int, str, int]] = []
         if has_files:
             files, data_at = _files(body, data_at)
         if data_at > len(body):
@@ -152,8 +152,8 @@ def _read_body(
     return Batch(number, generation, opens, groups, lines_bytes)
 
 
-def _files(body: memoryview, position: int) -> tuple[list[tuple[int, str]], int]:
-    """Return output and name of each file in the table at a position, and the offset after it.
+def _files(body: memoryview, position: int) -> tuple[list[tuple[int, str, int]], int]:
+    """Return output, name and peer of each file in the table at a position, and the offset after it.
 
     Raises struct.error or LocalProtocolError.
     """
@@ -162,24 +162,24 @@ def _files(body: memoryview, position: int) -> tuple[list[tuple[int, str]], int]
     position = entries_at + FILE_ENTRY.size * count
     files = []
     for index in range(count):
-        output, nbytes = FILE_ENTRY.unpack_from(body, entries_at + FILE_ENTRY.size * index)
+        output, nbytes, peer = FILE_ENTRY.unpack_from(body, entries_at + FILE_ENTRY.size * index)
         try:
-            files.append((output, str(body[position : position + nbytes], "utf-8", "surrogateescape")))
+            files.append((output, str(body[position : position + nbytes], "utf-8", "surrogateescape"), peer))
         except UnicodeDecodeError as error:
             raise LocalProtocolError("a batch with a file's name that is not text") from error
         position += nbytes
     return files, position
 
 
-def _with_file(segment: Segment, files: list[tuple[int, str]]) -> Segment:
+def _with_file(segment: Segment, files: list[tuple[int, str, int]]) -> Segment:
     """Return a segment with the name of its file, if it has one. Raises LocalProtocolError."""
     index = file_index(segment.output)
     if index < 0 or segment.output == RECORDS:
         return segment
     if index >= len(files):
         raise LocalProtocolError(f"a segment is for file {index} of {len(files)}")
-    output, name = files[index]
-    return segment._replace(output=output, file=name)
+    output, name, peer = files[index]
+    return segment._replace(output=output, file=name, file_peer=peer)
 
 
 def _segments(

@@ -23,6 +23,7 @@ _STATX_BTIME = 0x800
 _STATX_BYTES = 256
 _BIRTH_OFFSET = 80
 _M_ARENA_MAX = -8
+_SYNC_FILE_RANGE_WRITE = 2
 
 
 def birth_s(path: str) -> float | None:
@@ -72,6 +73,13 @@ def inotify_init() -> int:
 def inotify_add_watch(fd: int, path: bytes, events: int) -> bool:
     """Watch a path; return whether that worked. Watching a path again only changes its events."""
     return int(_libc.inotify_add_watch(fd, path, events)) >= 0
+
+
+def start_writing(fd: int) -> None:
+    """Let the disk begin to write the changed pages of a file (sync_file_range(2)). The next sync reports errors."""
+    call = getattr(_libc, "sync_file_range", None)
+    if call is not None:
+        call(fd, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
 
 
 def limit_arenas(most: int) -> None:

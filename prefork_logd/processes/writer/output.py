@@ -202,13 +202,18 @@ class Output:
             return False
         return True
 
+    @property
+    def must_sync(self) -> bool:
+        """Whether `sync` has something to wait for."""
+        return bool(self._unsynced) and not self.is_expendable
+
     def sync(self) -> bool:
         """Wait until the lines appended since the last commit are on the disk; return whether they are.
 
         A failed sync is never tried again on the same file: the kernel drops the pages that it could not write, and the
         next sync would succeed without them (fsync(2)). The lines are gathered again, for a new file.
         """
-        if not self._unsynced or self.is_expendable:
+        if not self.must_sync:
             return True
         try:
             self.file.sync()

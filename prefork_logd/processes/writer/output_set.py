@@ -4,8 +4,9 @@ Owns which files are open, which may be begun, and where the lines of further on
 and does not parse lines; output.py has the lines of one file.
 
 At most `max_open_files` are open: the one that was written longest ago is closed. A file is closed when its lines are
-committed, so that the journal need not know it any more. A day brings at most `max_new_files` new ones: the lines of
-further ones go to the file in whose name each field is OTHER.
+committed, so that the journal need not know it any more. A day brings at most `max_new_files` new ones, of which no
+peer begins more than are left for the others. The lines of further ones go to the file in whose name each field is
+OTHER.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import errno
 import math
 import os
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +61,9 @@ class OutputSet:
         """The files with lines that are not committed."""
         self._written_s: dict[str, float] = {}
         self._begun: set[str] = set()
+        """The files that were begun today."""
+        self._begun_by: Counter[int] = Counter()
+        """Their number by peer."""
         self._day = ""
         self._is_overflow_told = self._is_bad_name_told = False
         self._idle_check_s = 0.0
@@ -104,14 +109,14 @@ class OutputSet:
             raise KeyError(name)
         return f"{self.base}/{name}"
 
-    def find(self, path: str, lines: int) -> Output:
-        """Return the file for `lines` lines of the file at a path; it is not opened yet.
+    def find(self, path: str, lines: int, peer: int = 0) -> Output:
+        """Return the file for `lines` lines of the file at a path; it is not opened yet. `peer`: see `_may_begin`.
 
         That is another one if so many files were begun today that this one gets none.
         """
         file = self.files.get(path)
         if file is None:
-            if not self._may_begin(path):
+            if not self._may_begin(path, peer):
                 self._note_overflow(path, lines)
                 path = self._other_path
             file = self.files.get(path) or self._make(path)
@@ -126,17 +131,24 @@ class OutputSet:
     def _other_path(self) -> str:
         return f"{self.base}/{self.pattern.render_other(_today())}"
 
-    def _may_begin(self, path: str) -> bool:
-        """Return whether the file at a path is there, or may be begun; count it."""
+    def _may_begin(self, path: str, peer: int) -> bool:
+        """Return whether the file at a path is there, or may be begun by a peer (0: none is known); count it.
+
+        A peer may begin no more files than are left for all others: one that begins very many gets half of them, and
+        there are always some left for the next peer.
+        """
         today = _today()
         if today != self._day:
             self._day, self._is_overflow_told, self._is_bad_name_told = today, False, False
             self._begun.clear()
+            self._begun_by.clear()
         if path in self._begun or os.path.lexists(path):
             return True
-        if len(self._begun) >= self.settings.max_new_files:
+        left = self.settings.max_new_files - len(self._begun)
+        if left <= (self._begun_by[peer] if peer else 0):
             return False
         self._begun.add(path)
+        self._begun_by[peer] += 1
         return True
 
     def _note_overflow(self, path: str, lines: int) -> None:
@@ -144,9 +156,10 @@ class OutputSet:
         if not self._is_overflow_told:
             self._is_overflow_told = True
             LOGGER.warning(
-                "output %s: began %s today, which is max_new_files; records of further ones, such as %s, go to %s "
-                "until midnight UTC",
-                *(self.settings.name, format_count(len(self._begun), "file"), path, self._other_path),
+                "output %s: began %s today, and max_new_files is %d, of which one client gets half; records of further "
+                "ones, such as %s, go to %s until midnight UTC",
+                *(self.settings.name, format_count(len(self._begun), "file"), self.settings.max_new_files),
+                *(path, self._other_path),
             )
 
     def _make(self, path: str) -> Output:

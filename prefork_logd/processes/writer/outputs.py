@@ -87,14 +87,17 @@ class Outputs:
         """Whether lines must be committed before others are gathered, because too many files would be open."""
         return any([one.is_full for one in self._sets])  # noqa: C419 - there are few
 
-    def add_lines(self, output_id: int, name: str, lines: int, data: memoryview) -> None:
-        """Gather lines for an output, or for one of its files. Raises KeyError if there is no such output or file."""
+    def add_lines(self, output_id: int, name: str, lines: int, data: memoryview, peer: int = 0) -> None:
+        """Gather lines for an output, or for one of its files, which counts for a peer if it is begun.
+
+        Raises KeyError if there is no such output or file.
+        """
         output = self.at(output_id)
         if isinstance(output, OutputSet):
-            output = self._file_at(output, output.path_of(name), lines)
+            output = self._file_at(output, output.path_of(name), lines, peer)
         output.add_lines(lines, data)
 
-    def _file_at(self, output: OutputSet, path: str, lines: int) -> Output:
+    def _file_at(self, output: OutputSet, path: str, lines: int, peer: int) -> Output:
         """Return the writer of the file at a path: another output's, if it still has the file open.
 
         After a reload the old and the new output may both have lines for one file, which the lock lets nobody open
@@ -107,7 +110,7 @@ class Outputs:
                     return other.files[path]
             elif os.path.realpath(other.file.path) == path:
                 return other
-        return output.find(path, lines)
+        return output.find(path, lines, peer)
 
     def directories(self) -> set[str]:
         """Return the directory of each output whose lines clients wait for."""
@@ -230,7 +233,13 @@ class Outputs:
 
     def sync(self) -> bool:
         """Wait until all lines appended since the last commit are on the disk; return whether they are."""
-        return all([output.sync() for output in self._written()])  # noqa: C419 - each must be tried
+        unsynced = [output for output in self._written() if output.must_sync]
+        if len(unsynced) > 1:
+            # The disk gets the lines of all files at once, and the first sync of a journaling file system commits the
+            # lengths of all of them.
+            for output in unsynced:
+                output.file.start_writing()
+        return all([output.sync() for output in unsynced])  # noqa: C419 - each must be tried
 
     def committed(self) -> None:
         """Forget the appended lines, which are committed now."""

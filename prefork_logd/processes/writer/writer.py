@@ -261,13 +261,13 @@ class Writer:
                 if not self._sessions.accept(source, group):
                     continue
                 self._must_sync = True
-            for output_id, lines, data, file in group.segments:
+            for output_id, lines, data, file, peer in group.segments:
                 if output_id == RECORDS:
                     self._record_log.add_runs(group.session, group.runs, lines, data)
                     self._gathered_bytes += len(data)
                     continue
                 try:
-                    self._outputs.add_lines(output_id, file, lines, data)
+                    self._outputs.add_lines(output_id, file, lines, data, peer)
                 except KeyError:
                     LOGGER.error("lost %s for an output that has been removed", format_count(lines, "line"))
                     continue

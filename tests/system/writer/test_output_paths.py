@@ -167,7 +167,9 @@ HOSTILE = (
 def test_hostile_names_stay_in_the_directory(make_collector: Maker) -> None:
     """Whatever a client calls its loggers: each has one file, below the directory, and a limited number of them."""
     collector = make_collector(
-        f'[[output]]\nname = "some"\npath = "logs/{{logger}}.jsonl"\nmax_new_files = {len(HOSTILE)}\n', "--workers", "1"
+        f'[[output]]\nname = "some"\npath = "logs/{{logger}}.jsonl"\nmax_new_files = {2 * len(HOSTILE)}\n',
+        "--workers",
+        "1",
     ).start()
     outside = {path for path in collector.state_dir.parent.rglob("*") if "logs" not in path.parts}
     with collector.connect() as sock:
@@ -186,7 +188,7 @@ def test_hostile_names_stay_in_the_directory(make_collector: Maker) -> None:
     (output,) = collector.status()["outputs"]
     assert output["overflowed"] == 500
     assert "(500 overflowed)" in collector.cli("status").stdout
-    assert collector.log.count("which is max_new_files") == 1
+    assert collector.log.count("of which one client gets half") == 1
     assert collector.stop() == 0
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.ipc.batch import MOST_FILES, NO_SESSION, RECORDS, Batch, Open
 from prefork_logd.ipc.batch_builder import LARGEST, BatchBuilder
+from prefork_logd.net.peers import peer_key
 from tests.support.batches import read
 
 if TYPE_CHECKING:
@@ -278,7 +279,11 @@ def test_lines_keep_their_files() -> None:
     builder = BatchBuilder(1, most_files={2: 2})
     builder.add(1, b"plain\n")
     assert not builder.is_full
-    first, again, second = (builder.file(2, name, "_other.log") for name in ("a/b.log", "a/b.log", "m\u00fc.log"))
+    names = {"192.0.2.1:5": "a/b.log", "192.0.2.2:5": "a/b.log", "": "m\u00fc.log"}
+    made = []
+    for builder.peer, name in names.items():
+        made.append(builder.file(2, name, "_other.log"))
+    first, again, second = made
     assert first == again != second
     assert builder.is_full
     builder.add(first, b"one\n")
@@ -291,6 +296,9 @@ def test_lines_keep_their_files() -> None:
         [(1, "", b"plain\n"), (2, "a/b.log", b"one\n")],
         [(2, "a/b.log", b"three\n"), (2, "m\u00fc.log", b"two\n")],
     ]
+    assert {(one.file, one.file_peer) for one in batch.groups[1].segments} == {
+        ("a/b.log", peer_key("192.0.2.1:6")), ("m\u00fc.log", 0),
+    }  # fmt: skip
     builder.add(1, b"plain\n")
     assert not builder.is_full
     pieces = b"".join(bytes(piece) for piece in builder.build(2).pieces)

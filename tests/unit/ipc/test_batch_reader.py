@@ -83,7 +83,7 @@ def test_lines_are_found_in_the_shared_memory() -> None:
     batch = take(made([(1, 1, 4, 0, 2), (2, 1, 3, 0, 0xFFFF_FFFF), (3, 1, 4, 1, 0xFFFF_FFFF)], b"abc"))
     assert batch is not None
     (group,) = batch.groups
-    assert [(output, lines, bytes(data)) for output, lines, data, _ in group.segments] == [
+    assert [(output, lines, bytes(data)) for output, lines, data, *_ in group.segments] == [
         (1, 1, b"2345"),
         (2, 1, b"abc"),
         (3, 1, b"2345"),
@@ -178,8 +178,8 @@ def test_a_body_larger_than_a_pooled_buffer_is_read() -> None:
         (b"", "ends within its tables"),
         (b"\x01\0\0\0", "ends within its tables"),
         (b"\0\0\0\0", "ends after its batch"),
-        (b"\x01\0\0\0\x02\0\0\0\x01\0\0\0a", "is for file 4 of 1"),
-        (b"\x01\0\0\0\x02\0\0\0\x01\0\0\0\xff", None),
+        (b"\x01\0\0\0\x02\0\0\0\x01\0\0\0" + bytes(8) + b"a", "is for file 4 of 1"),
+        (b"\x01\0\0\0\x02\0\0\0\x01\0\0\0" + bytes(8) + b"\xff", None),
     ],
 )
 def test_a_table_of_files_that_is_wrong(table: bytes, message: str | None) -> None:
@@ -188,7 +188,7 @@ def test_a_table_of_files_that_is_wrong(table: bytes, message: str | None) -> No
     segments = SEGMENT_ENTRY.pack(index << 16 | 2, 1, 5, 0, 0xFFFF_FFFF)
     group = GROUP_ENTRY.pack(bytes(16), 0, 1, 0, 0, 0, 1, 0)
     body = group + segments + table + (b"" if message and "after its batch" in message else b"line\n")
-    data = HEADER.pack(b"PLB6", len(body), 1, 1, 1, 0) + body
+    data = HEADER.pack(b"PLB7", len(body), 1, 1, 1, 0) + body
     if message is None:
         batch = take(data)
         assert batch is not None

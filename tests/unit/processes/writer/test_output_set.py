@@ -17,6 +17,7 @@ from prefork_logd.processes.writer import output_set
 from prefork_logd.processes.writer.commit_steps import CommitSteps
 from prefork_logd.processes.writer.free_space import FreeSpace
 from prefork_logd.processes.writer.output_set import OutputSet
+from prefork_logd.system import libc
 from tests.support.starts import BOARD, Start
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ class Place:
         assert isinstance(found, OutputSet)
         return found
 
-    def gather(self, lines: Mapping[str, bytes], output_id: int = 1) -> None:
+    def gather(self, lines: Mapping[str, bytes], output_id: int = 1, peer: int = 0) -> None:
         """Gather lines by the name of their service."""
         for name, data in lines.items():
-            self.outputs.add_lines(output_id, f"{name}.jsonl", data.count(b"\n"), memoryview(data))
+            self.outputs.add_lines(output_id, f"{name}.jsonl", data.count(b"\n"), memoryview(data), peer)
 
     def commit(self, *, sync: bool = True) -> bool:
         """Take the steps of a commit."""
@@ -155,7 +156,7 @@ def test_new_files_are_bounded(
         "_other": b"3\n4\n5\n6\n7\n8\n9\n", "old": b"o\n" * 10, "s0": b"0\n", "s1": b"1\n", "s2": b"2\n",
     }  # fmt: skip
     assert place.counted(OutputField.OVERFLOWED) == 7
-    assert caplog.text.count("which is max_new_files; records of further ones, such as") == 1
+    assert caplog.text.count("began 3 files today, and max_new_files is 3, of which one client gets half") == 1
     # A file of today may be made again, after a rotation or a removal.
     (place.logs / "s1.jsonl").unlink()
     place.turn({"s1": b"again\n"})
@@ -163,6 +164,61 @@ def test_new_files_are_bounded(
     day[0] = "2026-11-29"
     place.turn({"s7": b"new\n"})
     assert place.found()["s7"] == b"new\n"
+
+
+def test_no_peer_begins_more_files_than_it_leaves(make: Callable[..., Place]) -> None:
+    """So another one always gets some; lines of any peer go to a file that is there."""
+    place = make(f"{TOML}max_new_files = 16\n")
+
+    def begun(peer: int, count: int) -> int:
+        """Let a peer have lines for files of its own, and return how many it gets."""
+        for number in range(count):
+            place.gather({f"peer{peer}-{number}": b"line\n"}, peer=peer)
+            assert place.commit(sync=False)
+        return sum(name.startswith(f"peer{peer}-") for name in place.found())
+
+    assert [begun(peer, count) for peer, count in ((1, 3), (2, 20), (3, 20))] == [3, 7, 3]
+    place.gather({"peer3-0": b"of another one\n"}, peer=2)
+    assert place.commit(sync=False)
+    assert place.found()["peer3-0"] == b"line\nof another one\n"
+    assert [begun(peer, 20) for peer in (4, 5, 6)] == [2, 1, 0]
+    place.start.close()
+
+
+def test_files_of_an_unknown_peer_have_no_share(make: Callable[..., Place]) -> None:
+    """As those of a stream that other collectors have filled."""
+    place = make(f"{TOML}max_new_files = 5\n")
+    for number in range(9):
+        place.turn({f"s{number}": b"line\n"})
+    assert place.found().keys() == {"_other", "s0", "s1", "s2", "s3", "s4"}
+    place.start.close()
+
+
+def test_the_lines_of_many_files_are_on_their_way_to_the_disk_before_the_first_sync(
+    make: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the disk writes them at once, and not one file after the other."""
+    calls: list[str] = []
+
+    def noting(what: str) -> Callable[[int], None]:
+        """Return a call that notes the output file of its descriptor."""
+
+        def note(fd: int) -> None:
+            name = Path(f"/proc/self/fd/{fd}").readlink().name
+            calls.extend([f"{what} {name}"] if name.endswith(".jsonl") else [])
+
+        return note
+
+    monkeypatch.setattr(libc, "start_writing", noting("start"))
+    monkeypatch.setattr(os, "fdatasync", noting("sync"))
+    place = make()
+    for number in range(2):
+        calls.clear()
+        place.turn(dict.fromkeys(("a", "b", "c"), b"%d\n" % number))
+    assert calls == [f"{what} {name}.jsonl" for what in ("start", "sync") for name in ("a", "b", "c")]
+    calls.clear()
+    place.turn({"a": b"2\n"})
+    assert calls == ["sync a.jsonl"]
     place.start.close()
 
 
