@@ -10,12 +10,17 @@ import errno
 import fcntl
 import os
 import stat
+import struct
 from pathlib import Path
 from typing import NamedTuple
 
 from prefork_logd.system.disk import cut_torn_line
 
 _FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+
+_FLOCK = struct.Struct("hhqqi4x")
+"""struct flock (fcntl(2)): type, whence, start, length, and pid, which must be 0."""
+_WHOLE_FILE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 class Identity(NamedTuple):
@@ -82,21 +87,32 @@ def open_path(path: str, mode: int, held: tuple[int, Identity | None] = (-1, Non
 
 
 def _lock(fd: int, identity: Identity) -> None:
-    """Lock a file (flock(2)), so that only this process appends to it as long as the descriptor is open.
+    """Lock a file, so that only this process appends to it as long as the descriptor is open.
 
     Two writers would cut off each other's lines when one of them recovers. Raises OSError.
+
+    The lock is one of F_OFD_SETLK (fcntl(2)), for writing: only a process that may write to the file can have such a
+    lock. Whoever may read it can have any lock of flock(2), and so keep us out.
     """
     own = os.fstat(2)
     if stat.S_ISREG(own.st_mode) and (own.st_dev, own.st_ino) == identity:
         raise OSError(errno.EBUSY, "the collector's own log is written to it; choose another file")
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        what = "another collector, or another output, has it open; give each a file of its own"
-        raise OSError(errno.EBUSY, what) from error
-    except OSError:
-        # A file system without locks: go on without one.
-        return
+    for _ in range(2):
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                # A file system without locks: go on without one.
+                return
+        else:
+            return
+        kind, *_ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WHOLE_FILE))
+        if kind == fcntl.F_RDLCK:
+            # A reader's lock, which no collector has, must not hold up all clients.
+            return
+        if kind == fcntl.F_WRLCK:
+            break
+    raise OSError(errno.EBUSY, "another collector, or another output, has it open; give each a file of its own")
 
 
 def directory_mode(mode: int) -> int:

@@ -29,6 +29,7 @@ import msgspec
 
 from prefork_logd.errors import StoreError
 from prefork_logd.system.disk import replace_file, sync_directory
+from prefork_logd.system.own_files import open_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,6 +41,7 @@ DAMAGED = ".damaged"
 POSITIONS_FILE = "positions.json"
 """For journals whose newest segment was removed: {journal: number after its last record}."""
 MOST_POSITIONS = 10_000
+LOCK_FILE = ".lock"
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _NAME = re.compile(r"([0-9a-f]{32})-(\d{1,20})-(\d{1,20})\.parquet")
@@ -153,9 +155,16 @@ class Directory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other process from changing the directory, such as an import. Raises OSError."""
-        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Keep every other process from changing the directory, such as an import. Raises OSError.
+
+        The lock is that of a file for the owner alone: who may only read the directory could lock that for ever.
+        """
+        fd = open_lock(self.root / LOCK_FILE)
         try:
+            owner = self.root.stat()
+            if not os.geteuid() and owner.st_uid != os.fstat(fd).st_uid:
+                # An import by root must not keep out the collector's own user.
+                os.fchown(fd, owner.st_uid, owner.st_gid)
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:

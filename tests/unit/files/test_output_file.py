@@ -1,9 +1,11 @@
 """A batch is in the file whole or not at all, whatever happens to the disk or to the file's name."""
 
 import errno
+import fcntl
 import os
 import resource
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -464,12 +466,33 @@ def test_the_lock_is_kept_while_the_file_is_reopened(output, tmp_path):
 def test_a_file_system_without_locks_is_used(tmp_path, monkeypatch):
     """There the configuration's check is all there is."""
 
-    def flock(fd, operation):
+    def lock(fd, operation, argument):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(opening.fcntl, "flock", flock)
+    monkeypatch.setattr(opening.fcntl, "fcntl", lock)
     file = OutputFile("all", str(tmp_path / "all.jsonl"))
     assert file.open() == 0
+    file.close()
+
+
+def test_who_may_only_read_it_keeps_no_one_out(tmp_path):
+    """Neither by flock(2) nor by a lock for reading; who may write to it does."""
+    path = tmp_path / "all.jsonl"
+    path.touch()
+    with path.open("rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_EX)
+        fcntl.fcntl(reader, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 0, 0, 0))
+        file = OutputFile("all", str(path))
+        file.open()
+        append(file, "a")
+        file.close()
+    with path.open("r+b") as writer:
+        fcntl.fcntl(writer, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+        with pytest.raises(OutputError, match="another collector"):
+            file.open()
+    file.open()
+    with path.open("r+b") as writer, pytest.raises(BlockingIOError):
+        fcntl.fcntl(writer, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
     file.close()
 
 

@@ -1,5 +1,6 @@
 """The names of segments: which of them count, and how they come and go."""
 
+import fcntl
 import os
 
 import pytest
@@ -118,3 +119,22 @@ def test_errors_name_the_path(tmp_path):
         segments.failing_as_store_error(tmp_path),
     ):
         Directory(tmp_path / "file" / "records").make()
+
+
+@pytest.mark.timeout(20)
+def test_who_may_only_read_the_directory_keeps_no_one_out(tmp_path):
+    """The lock is that of a file that only the owner of the directory may open, also if root has made it."""
+    root = tmp_path / "records"
+    root.mkdir()
+    if not os.geteuid():
+        os.chown(root, 65534, 65534)
+    reader = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(reader, fcntl.LOCK_EX)
+        with Directory(root).locked():
+            lock = root / segments.LOCK_FILE
+            assert (lock.stat().st_uid, lock.stat().st_mode & 0o777) == (root.stat().st_uid, 0o600)
+            with lock.open("rb") as other, pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(reader)
