@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLES", "VERSION", "connect", "failing_as_store_error", "transaction"]
 
-VERSION = 3
+VERSION = 4
 SPLITS = """
 CREATE TABLE splits (
     parent TEXT NOT NULL, place TEXT NOT NULL,
@@ -38,7 +38,24 @@ CREATE TABLE forms (
 ) WITHOUT ROWID;
 """
 """What version 3 added."""
-TABLES = f"""{SPLITS}{FORMS}
+PLACE_HOURS = """
+CREATE TABLE place_hours (
+    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
+    place TEXT NOT NULL, hour INTEGER NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (group_id, place, hour)
+) WITHOUT ROWID;
+"""
+PLACE_SENDERS = """
+CREATE TABLE place_senders (
+    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
+    place TEXT NOT NULL, service TEXT NOT NULL, environment TEXT NOT NULL, version TEXT NOT NULL,
+    count INTEGER NOT NULL, first_seen REAL NOT NULL, last_seen REAL NOT NULL,
+    PRIMARY KEY (group_id, place, service, environment, version)
+) WITHOUT ROWID;
+"""
+"""What version 4 added."""
+ADDED = (SPLITS, FORMS, PLACE_HOURS, PLACE_SENDERS)
+TABLES = f"""{"".join(ADDED)}
 CREATE TABLE positions (journal TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE groups (
     id INTEGER PRIMARY KEY,
@@ -105,7 +122,7 @@ def connect(path: Path, *, makes: bool) -> sqlite3.Connection:
 
 def _upgrade(db: sqlite3.Connection) -> None:
     """Add the tables that a file of an older version does not have."""
-    added = {1: (SPLITS, FORMS), 2: (FORMS,)}
+    added = {1: ADDED, 2: ADDED[1:], 3: ADDED[2:]}
     if db.execute("PRAGMA user_version").fetchone()[0] not in added:
         return
     with transaction(db):

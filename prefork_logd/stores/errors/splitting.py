@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import NotARecord
 from prefork_logd.query.fingerprints import place_of, variant_key
 from prefork_logd.records.stored import read_fields
+from prefork_logd.stores.errors import places
 
 if TYPE_CHECKING:
     import sqlite3
@@ -33,11 +34,11 @@ def splits(db: sqlite3.Connection) -> Splits:
 
 def split(db: sqlite3.Connection, group_id: int, key: str, place: str) -> str:
     """Split the errors of a place off a group; return the new key. Raises ValueError with a sentence for the user."""
-    places = [name for (name,) in db.execute("SELECT place FROM variants WHERE group_id = ?", (group_id,))]
-    if place not in places or not place:
-        known = ", ".join(filter(None, places[:10])) or "none"
+    known_places = [name for (name,) in db.execute("SELECT place FROM variants WHERE group_id = ?", (group_id,))]
+    if place not in known_places or not place:
+        known = ", ".join(filter(None, known_places[:10])) or "none"
         raise ValueError(f"{place!r} is not a place of {key}; its places are {known}")
-    if len(places) == 1:
+    if len(known_places) == 1:
         raise ValueError(f"{key} has one place only; there is nothing to split")
     if db.execute("SELECT count(*) FROM splits").fetchone()[0] >= MOST_SPLITS:
         raise ValueError(f"{MOST_SPLITS:,} places are split off already; join some of them first")
@@ -56,6 +57,8 @@ def split(db: sqlite3.Connection, group_id: int, key: str, place: str) -> str:
     db.execute("INSERT INTO variants VALUES (?, ?, ?, ?, ?)", (new_id, place, count, first_seen, last_seen))
     db.execute("INSERT INTO splits VALUES (?, ?, ?)", (key, place, new_id))
     db.execute("UPDATE groups SET count = count - ? WHERE id = ?", (count, group_id))
+    assert new_id is not None  # noqa: S101 - for the type checker
+    places.move(db, group_id, place, new_id)
     for created, journal, number, line in db.execute(
         "SELECT created, journal, number, line FROM samples WHERE group_id = ? AND line IS NOT NULL", (group_id,)
     ).fetchall():
@@ -77,6 +80,7 @@ def join(db: sqlite3.Connection, group_id: int, key: str) -> str:
     if found is None:
         raise ValueError(f"{key} was not split off a group, or that group was removed")
     parent_id, parent = found
+    places.give_back(db, group_id, parent_id)
     for table, names in (
         ("senders", "service, environment, version"), ("variants", "place"), ("forms", "form"),
     ):  # fmt: skip

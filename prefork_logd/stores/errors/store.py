@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from prefork_logd.config.values import format_count
 from prefork_logd.errors import NotARecord, StoreError
 from prefork_logd.stores.base import block_from
-from prefork_logd.stores.errors import schema
+from prefork_logd.stores.errors import places, schema
 from prefork_logd.stores.errors.candidates import error_lines
 from prefork_logd.stores.errors.splitting import splits
 from prefork_logd.stores.errors.states import State, at_time
@@ -117,6 +117,7 @@ class ErrorStore:
                 self._open_muted(db, now)
                 hour = int(now // HOUR_S)
                 db.execute("DELETE FROM hours WHERE hour < ?", (hour - KEPT_HOURS,))
+                places.clean(db, hour - KEPT_HOURS)
                 db.execute("DELETE FROM new_groups WHERE hour <> ?", (hour,))
                 db.execute("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (MOST_EVENTS,))
                 removed = self._remove_groups(db)

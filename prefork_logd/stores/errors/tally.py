@@ -123,6 +123,8 @@ class Tally:
     """By the place in the code: the last part of the module's name, and the line."""
     forms: dict[str, Span] = field(default_factory=dict)
     """By the form of the message, with placeholders for its values; MOST_FORMS and OTHERS at most."""
+    place_hours: dict[tuple[str, int], int] = field(default_factory=dict)
+    place_senders: dict[tuple[str, Sender], Span] = field(default_factory=dict)
 
     def merge(self, other: Tally) -> None:
         """Count those of another tally."""
@@ -137,6 +139,10 @@ class Tally:
             _merge(self.variants, place, span)
         for form, span in other.forms.items():
             _merge(self.forms, _kept_form(self.forms, form), span)
+        for part, count in other.place_hours.items():
+            self.place_hours[part] = self.place_hours.get(part, 0) + count
+        for part_of, span in other.place_senders.items():
+            _merge(self.place_senders, part_of, span)
 
 
 class _Known(NamedTuple):
@@ -184,10 +190,11 @@ class _Cell:
     def tally(self) -> Tally:
         """Return the same as a tally."""
         sender, hour, place = self.parts
-        spans = [Span(self.count, self.first_seen, self.last_seen) for _ in range(3)]
+        spans = [Span(self.count, self.first_seen, self.last_seen) for _ in range(4)]
         latest = Sample(self.latest_number, self.last_seen, self.latest_line)
         parts = {sender: spans[1]}, {hour: self.count}, {place: spans[2]}, self.forms
-        return Tally(self.keys, spans[0], self.first, latest, self.levelno, *parts)
+        of_places = {(place, hour): self.count}, {(place, sender): spans[3]}
+        return Tally(self.keys, spans[0], self.first, latest, self.levelno, *parts, *of_places)
 
 
 class Counter:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.query.fingerprints import key_of, summary_of
 from prefork_logd.records.stored import read_fields
+from prefork_logd.stores.errors import places
 from prefork_logd.stores.errors.states import Arrival, State, after_records
 from prefork_logd.stores.errors.tally import HOUR_S, MOST_FORMS, OTHERS, TOO_MANY
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping
 
-    from prefork_logd.stores.errors.tally import Span, Tally
+    from prefork_logd.stores.errors.tally import Sender, Span, Tally
 
 MOST_SENDERS = 100
 """Versions of services that are told apart in a group; further ones are counted together, without names."""
@@ -187,35 +188,60 @@ class Writer:
         ]
 
     def _add_parts(self, group: Group, tally: Tally, now_hour: int) -> None:
+        known = self._names(group, "variants", "place")
+        has_several = len(known | set(map(_clean, tally.variants))) > 1
+        if has_several and len(known) == 1:
+            places.begin(self._db, group.id)
+        senders = self._add_senders(group, tally)
+        self._add_named(group, "variants", MOST_PLACES, tally.variants, known)
+        self._add_named(group, "forms", MOST_FORMS, tally.forms, self._names(group, "forms", "form"))
+        # A client may send any time: hours to come would stay for ever.
+        kept = range(now_hour - KEPT_HOURS, now_hour + 2)
+        self._db.executemany(
+            "INSERT INTO hours VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            [(group.id, hour, count) for hour, count in tally.hours.items() if hour in kept],
+        )
+        if has_several:
+            self._add_to_places(group, tally, known - {OTHERS}, senders, kept)
+
+    def _add_senders(self, group: Group, tally: Tally) -> dict[Sender, tuple[str, ...]]:
+        """Add the senders; return the name of each in the table."""
         known = set(
             self._db.execute("SELECT service, environment, version FROM senders WHERE group_id = ?", (group.id,))
         )
+        names: dict[Sender, tuple[str, ...]] = {}
         for sender, span in tally.senders.items():
             name: tuple[str, ...] = tuple(map(_clean, sender))
             if name not in known:
                 name = name if len(known) < MOST_SENDERS else (OTHERS, OTHERS, OTHERS)
                 known.add(name)
+            names[sender] = name
             self._db.execute(
                 "INSERT INTO senders VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count +"
                 " excluded.count, first_seen = min(first_seen, excluded.first_seen),"
                 " last_seen = max(last_seen, excluded.last_seen)",
                 (group.id, *name, span.count, span.first, span.last),
             )
-        self._add_named(group, "variants", "place", MOST_PLACES, tally.variants)
-        self._add_named(group, "forms", "form", MOST_FORMS, tally.forms)
-        self._db.executemany(
-            "INSERT INTO hours VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
-            [
-                (group.id, hour, count)
-                for hour, count in tally.hours.items()
-                # A client may send any time: hours to come would stay for ever.
-                if now_hour - KEPT_HOURS <= hour <= now_hour + 1
-            ],
+        return names
+
+    def _add_to_places(
+        self, group: Group, tally: Tally, named: set[str], senders: dict[Sender, tuple[str, ...]], kept: range
+    ) -> None:
+        """Add the hours and the senders of the places that have a name."""
+        hours = ((_clean(place), hour, count) for (place, hour), count in tally.place_hours.items() if hour in kept)
+        spans = (
+            (_clean(place), senders[sender], span.count, span.first, span.last)
+            for (place, sender), span in tally.place_senders.items()
+        )
+        places.add(
+            self._db, group.id, [one for one in hours if one[0] in named], [one for one in spans if one[0] in named]
         )
 
-    def _add_named(self, group: Group, table: str, column: str, most: int, spans: Mapping[str, Span]) -> None:
-        """Add to the parts of a group by one name; those above the bound are OTHERS."""
-        known = {name for (name,) in self._db.execute(f"SELECT {column} FROM {table} WHERE group_id = ?", (group.id,))}
+    def _names(self, group: Group, table: str, column: str) -> set[str]:
+        return {name for (name,) in self._db.execute(f"SELECT {column} FROM {table} WHERE group_id = ?", (group.id,))}
+
+    def _add_named(self, group: Group, table: str, most: int, spans: Mapping[str, Span], known: set[str]) -> None:
+        """Add to the parts of a group by one name, and to the known names; those above the bound are OTHERS."""
         for name, span in spans.items():
             kept = _clean(name)
             if kept not in known:

@@ -16,6 +16,7 @@ from prefork_logd.errors import StoreError
 from prefork_logd.query.fingerprints import fingerprint
 from prefork_logd.records.stored import read_fields
 from prefork_logd.stores.errors import book as book_module
+from prefork_logd.stores.errors import places as places_module
 from prefork_logd.stores.errors import splitting, tally, writing
 from prefork_logd.stores.errors import store as module
 from prefork_logd.stores.errors.book import Book, Wanted
@@ -426,6 +427,68 @@ def test_a_place_is_split_off_and_joined_again(tmp_path: Path, clock: Clock) -> 
         assert (details.group.count, sum(details.group.chart), len(book.groups())) == (8, 8, 1)
 
 
+def parts_of(book: Book, key: str) -> tuple[dict[str, int], dict[int, int]]:
+    """Return the senders and the hours of a group."""
+    found = book.details(key)
+    hours = {int(found.hours_from // 3600) + at: count for at, count in enumerate(found.hours) if count}
+    return {part.name: part.count for part in found.senders}, hours
+
+
+@pytest.mark.parametrize("in_one_batch", [True, False])
+def test_a_split_divides_services_and_chart(tmp_path: Path, clock: Clock, *, in_one_batch: bool) -> None:
+    """Also of errors from before the second place; what is joined again is as before, and can be split again."""
+    sent = [
+        (17, "shop", 0),
+        (17, "shop", 0),
+        (17, "pay", 1),
+        (21, "shop", 1),
+        (21, "mail", 2),
+        (17, "shop", 2),
+        (30, "shop", 2),
+    ]
+    hour = int(NOW // 3600)
+    lines = [
+        failed(1, service=service)
+        .replace(b"line 17", b"line %d" % lineno)
+        .replace(b'"created":%d' % (NOW + 1), b'"created":%d' % ((hour - 5 + age) * 3600))
+        for lineno, service, age in sent
+    ]
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        for first, last in [(0, 7)] if in_one_batch else zip(range(7), range(1, 8), strict=True):
+            store.write([block(first, lines[first:last])], never)
+        (whole,) = book.groups()
+        before = parts_of(book, whole.id)
+        assert sum(before[1].values()) == 7
+        by_line = {part.name.rpartition(":")[2]: part.name for part in book.details(whole.id).variants}
+        for _ in range(2):
+            own = book.split(whole.id, "", by_line["21"])
+            assert parts_of(book, own.id) == ({"shop prod 2.4": 1, "mail prod 2.4": 1}, {hour - 4: 1, hour - 3: 1})
+            rest = {"shop prod 2.4": 4, "pay prod 2.4": 1}
+            assert parts_of(book, whole.id) == (rest, {hour - 5: 2, hour - 4: 1, hour - 3: 2})
+            # With one place left, the group keeps no rows of places.
+            last = book.split(whole.id, "", by_line["30"])
+            assert parts_of(book, last.id) == ({"shop prod 2.4": 1}, {hour - 3: 1})
+            for table in ("place_hours", "place_senders"):
+                assert store._opened().execute(f"SELECT count(*) FROM {table}").fetchone()[0] == 0
+            for one in (last, own):
+                book.join(one.id, "")
+            assert parts_of(book, whole.id) == before
+
+
+def test_hours_and_senders_of_places_are_bounded(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest go; a split then begins with those that are kept."""
+    monkeypatch.setattr(places_module, "MOST_ROWS", 3)
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        places(store, 0, *range(1, 7))
+        store.maintain()
+        for table in ("place_hours", "place_senders"):
+            assert store._opened().execute(f"SELECT count(*) FROM {table}").fetchone()[0] <= 3
+        (whole,) = book.groups()
+        for part in book.details(whole.id).variants[:-1]:
+            book.split(whole.id, "", part.name)
+        assert sum(row.count for row in book.groups()) == 6
+
+
 def test_what_cannot_be_split_is_explained(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong place, the only place, too many, and a group that was never split off."""
     with opened(tmp_path) as store, reading(tmp_path, clock) as book:
@@ -477,15 +540,14 @@ def test_a_removed_group_ends_its_split(tmp_path: Path, clock: Clock) -> None:
         assert [row.count for row in book.groups()] == [3]
 
 
-@pytest.mark.parametrize(
-    "older",
-    ["DROP TABLE splits; DROP TABLE forms; PRAGMA user_version = 1;", "DROP TABLE forms; PRAGMA user_version = 2;"],
-)
-def test_a_file_of_an_older_version_is_upgraded(tmp_path: Path, clock: Clock, older: str) -> None:
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_file_of_an_older_version_is_upgraded(tmp_path: Path, clock: Clock, version: int) -> None:
     """Its groups stay."""
     with opened(tmp_path) as store:
         places(store, 0, 17)
-        store._opened().executescript(older)
+        added = ["splits", "forms", "place_hours", "place_senders"][version - 1 :]
+        store._opened().executescript("".join(f"DROP TABLE {name};" for name in added))
+        store._opened().execute(f"PRAGMA user_version = {version}")
     with reading(tmp_path, clock) as book:
         assert [row.count for row in book.groups()] == [1]
     with opened(tmp_path) as store:
