@@ -126,14 +126,16 @@ def query(flags: Flags, form: str, name: str | None, server: str | None, token_f
 @contextlib.contextmanager
 def _ending_at_once() -> Iterator[None]:
     """Let SIGINT end the process in this block: Python would raise KeyboardInterrupt only once DuckDB or RE2 return."""
-    if threading.current_thread() is not threading.main_thread():
+    # A job in the background of a shell ignores the signal. Only the main thread may change its handling.
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not is_ours or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _print(answer: Any, search: Search, filters: Filters) -> None:

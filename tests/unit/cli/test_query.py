@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING
+import signal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
@@ -111,6 +112,26 @@ def test_patterns(ask: Callable[..., Result]) -> None:
     assert shown[0].split() == ["count", "first", "last", "pattern"]
     assert shown[2].split()[0] == "40"
     assert shown[2].endswith("took <number> ms")
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile"),
+    [(signal.default_int_handler, signal.SIG_DFL), (signal.SIG_IGN, signal.SIG_IGN)],
+    ids=["in the foreground", "in the background"],
+)
+def test_sigint_ends_a_search_at_once_unless_it_is_ignored(
+    ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, before: Any, meanwhile: Any
+) -> None:
+    """A job in the background ignores it; afterwards it is as it was."""
+    seen = []
+    monkeypatch.setattr("prefork_logd.cli.query._print", lambda *_: seen.append(signal.getsignal(signal.SIGINT)))
+    given = signal.signal(signal.SIGINT, before)
+    try:
+        assert ask().exit_code == 0
+        assert signal.getsignal(signal.SIGINT) == before
+    finally:
+        signal.signal(signal.SIGINT, given)
+    assert seen == [meanwhile]
 
 
 def test_what_clients_send_does_not_control_the_terminal(ask: Callable[..., Result]) -> None:
