@@ -42,7 +42,9 @@ def print_histogram(bars: Iterable[Bar], start: float, slot_s: float, slots: int
             stamp = time.strftime(form, time.localtime(start + each * slot_s))
             if slot_s < 1:
                 stamp += f"{(start + each * slot_s) % 1:.3f}"[1:]
-            console.print(Text(f"{stamp}  {sum(levels.values()):>{digits},}  ") + _bar(levels, room, most))
+            line = Text(f"{stamp}  {sum(levels.values()):>{digits},}  ") + _bar(levels, room, most)
+            line.rstrip()
+            console.print(line)
         if gap > MOST_EMPTY:
             console.print(f"{'':>{len(stamp)}}  {0:>{digits}}  {format_count(gap, 'time')}")
     _print_legend(console, counts)
