@@ -15,7 +15,7 @@ from prefork_logd.records.stored import FIELDS, read_row
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """First characters of a formula: a spreadsheet would execute such a cell, which a client has logged."""
 
 

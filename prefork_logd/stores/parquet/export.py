@@ -2,7 +2,7 @@
 
 Owns the columns: those of a segment (schema.py) without the journal's. Does not know where the lines come from.
 
-DuckDB cannot add to a file, so that the lines become parts of a bounded size, and the parts one file.
+DuckDB cannot add to a file. So the lines become parts of a bounded size, and their row groups are copied into one file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
 from prefork_logd.stores.parquet import engine, schema
+from prefork_logd.stores.parquet.joining import concatenate
 from prefork_logd.stores.parquet.rows import make_rows
 from prefork_logd.stores.parquet.segments import failing_as_store_error
 
@@ -47,9 +48,7 @@ def write_file(lines: Iterable[bytes], directory: Path) -> Path:
         if len(parts) == 1:
             return parts[0]
         target = directory / "records.parquet"
-        with engine.connect(MEMORY_BYTES, 1, directory) as connection, engine.failing_as_store_error():
-            source = f"SELECT * FROM read_parquet({engine.text_list(parts)})"
-            connection.execute(f"COPY ({source}) TO {engine.text(str(target))} ({schema.COMPRESSION})")
+        concatenate(parts, target)
         return target
 
 

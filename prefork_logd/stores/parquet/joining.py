@@ -26,6 +26,8 @@ LEAST_ROWS = 30_000
 LEAST_BYTES = 1 << 20
 """Its compressed size in bytes, if it has fewer records."""
 
+_PIECE_BYTES = 1 << 20
+
 
 class UnlikeError(StoreError):
     """Segments have different columns, and cannot be joined."""
@@ -81,6 +83,46 @@ def join(paths: Sequence[Path], target: Path, check: Callable[[], object]) -> No
         joined.finish(paths)
     finally:
         os.close(out)
+
+
+def concatenate(paths: Sequence[Path], target: Path) -> None:
+    """Write the row groups of files, which have no index, to a new file, and remove these files one after the other.
+
+    The memory that it takes does not depend on their rows. Raises UnlikeError, StoreError, OSError.
+    """
+    out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        indexes.write_all(out, MAGIC)
+        like: Footer | None = None
+        groups: list[bytes] = []
+        rows, size = 0, len(MAGIC)
+        for path in paths:
+            with _opened(path) as fd:
+                end, octets = indexes.read_tail(fd)
+                footer = _read_footer(path, octets)
+                distance = size - len(MAGIC)
+                groups += [moved(group, distance, len(groups) + at) for at, group in enumerate(footer.groups)]
+                if like is not None and footer.schema != like.schema:
+                    raise UnlikeError(f"{path} has other columns")
+                like = like or footer
+                rows += footer.rows
+                for at in range(len(MAGIC), end, _PIECE_BYTES):
+                    indexes.write_all(out, os.pread(fd, min(_PIECE_BYTES, end - at), at))
+                size += end - len(MAGIC)
+            path.unlink()
+        if like is None:
+            raise StoreError("there is no file to join")
+        ending = make_footer(like, rows, groups)
+        indexes.write_all(out, ending + len(ending).to_bytes(4, "little") + MAGIC)
+    finally:
+        os.close(out)
+
+
+def _read_footer(path: Path, octets: bytes) -> Footer:
+    try:
+        return read_footer(octets)
+    except FooterError as error:
+        raise StoreError(f"{path}: the footer {error}") from error
 
 
 class _Joined:

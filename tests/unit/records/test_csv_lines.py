@@ -29,6 +29,7 @@ def test_lines_become_rows() -> None:
     ("value", "cell"),
     [
         ("=1+1", "'=1+1"),
+        ("\uff1d1+1", "'\uff1d1+1"),
         ("@x", "'@x"),
         ("a\x1b[1m", "a\\x1b[1m"),
         (7, 7),

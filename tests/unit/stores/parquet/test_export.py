@@ -32,6 +32,14 @@ def test_lines_become_a_file_in_their_order(tmp_path: Path, monkeypatch: pytest.
     assert found == [(NOW - number, f"record {number}", f'{{"tenant":{number}}}', None) for number in range(12)]
 
 
+def test_long_records_take_no_more_memory(tmp_path: Path) -> None:
+    """A row group has as many lines as one part, however many bytes these have."""
+    text = "\\" + 'abcdefgh "01' * 80_000
+    found = rows((line(NOW - number, msg=text) for number in range(250)), tmp_path, "created, length(message)")
+    assert found == [(NOW - number, len(text)) for number in range(250)]
+    assert [path.name for path in tmp_path.iterdir()] == ["records.parquet"]
+
+
 def test_no_lines_are_a_file_with_columns(tmp_path: Path) -> None:
     """Programs can read it."""
     assert rows([], tmp_path, "created, message, extra") == []
