@@ -183,6 +183,7 @@ def _stream(setup: Setup, data: bytes, chance: int) -> None:
         one_by_one = _Slow(setup, sinks, is_all=core is not setup.runner)
         limits = (most_bytes, 0, most_failures)
         position, ends = 0, []
+        native.expect_many()  # so that the next frame is looked at while one is written
         for _ in range(3):
             # Lines come before the second and the third run; only before the first one a sink takes shared memory.
             end = core.run(

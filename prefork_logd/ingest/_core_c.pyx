@@ -286,6 +286,8 @@ cdef class Core:
     cdef bint capable
     cdef char[40] mark_text
     cdef bint busy          # in `run`, which keeps pointers into its sinks
+    cdef const uint8_t* next_frame
+    cdef size_t next_size   # of the frame behind the present one; 0: there is none
 
     def __cinit__(self):
         memset(&self.machine, 0, sizeof(Machine))
@@ -643,6 +645,8 @@ cdef class Core:
             return False
         if self.fields.has_containers and not unfold(&self.machine, &self.fields):
             return False
+        if self.next_size:
+            foresee(self.next_frame, self.next_size)
         self.machine.redacted = False
         if self.secrets.forms and may_hold_forms(&self.machine, &self.fields):
             return False
@@ -746,6 +750,16 @@ cdef class Core:
             raise RuntimeError("a Core that calls `slow` takes no other frame meanwhile")
         return 0
 
+    cdef inline void _find_next(self, const uint8_t* octets, size_t at, size_t stop) noexcept:
+        """Note the frame whose length stands at `at`, if it is whole. The mark of a message is no such length."""
+        cdef uint32_t length
+        if stop - at >= 4:
+            memcpy(&length, octets + at, 4)
+            length = __builtin_bswap32(length)
+            if length <= MOST_BYTES and length <= stop - at - 4:
+                self.next_frame = octets + at + 4
+                self.next_size = length
+
     def lines(self, frame, str peer not None, double received, sender=None):
         """Return each output's line of one frame (None: filtered out), or None if Python has to judge the record."""
         cdef size_t index
@@ -760,6 +774,8 @@ cdef class Core:
             one = sinks[index]
             self.outs[index] = &one.out
         PyObject_GetBuffer(frame, &view, PyBUF_SIMPLE)
+        self.next_size = 0
+        begin_stretches()
         try:
             done = self._render(<const uint8_t*> view.buf, view.len)
         finally:
@@ -809,6 +825,7 @@ cdef class Core:
             octets = <const uint8_t*> view.buf
             has_parted = self._has_parted(sinks)
             gathered = size_of(sinks)
+            begin_stretches()
             self.busy = True
             while taken < count and stop - position >= 4:
                 if header_bytes > 0 and octets[position] == 0xF7 and octets[position + 1] == 0x50:
@@ -824,6 +841,9 @@ cdef class Core:
                     for index in range(self.outputs):
                         self.parted[index].size = 0
                 made_before = self.machine.made_by_python
+                self.next_size = 0
+                if are_many:
+                    self._find_next(octets, position + 4 + length, stop)
                 if capable and self._render(octets + position + 4, length):
                     if has_parted:
                         is_last = self._part(sinks)
@@ -877,6 +897,17 @@ def stretches():
 def layouts():
     """Return the number of stretches that were read by their layout, by all Cores so far."""
     return layouts_used
+
+
+def foreseen():
+    """Return the number of stretches that were found while the record before theirs was written, by all Cores so far."""
+    return foreseen_used
+
+
+def expect_many():
+    """Foresee stretches for a while, as if many were in use: for tests."""
+    global are_many
+    are_many = True
 
 
 def unlearn():

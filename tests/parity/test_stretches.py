@@ -16,6 +16,8 @@ from tests.parity import sides
 from tests.support.strategies import bounded
 
 HANDLER = logging.handlers.SocketHandler("localhost", 0)
+KINDS = ({}, {"paid": True, "n": 1.5}, {"request": {"method": "GET", "parts": [1, "a"]}})
+"""Further attributes of records."""
 
 
 def made(site=0, message="said", thread=140_289_344_486_016, **extra):
@@ -86,6 +88,58 @@ def test_a_fleet_of_places_and_threads_is_remembered():
     assert native.speedups.stretches() - before >= 2 * len(frames) * 0.8
     for frame in frames[::100]:
         assert one.lines(frame, sides.PEER, sides.RECEIVED)[0] == sides.by_python(frame)[0]
+
+
+def framed(bodies):
+    """Return frames as a service sends them, one after the other."""
+    return b"".join(struct.pack(">L", len(body)) + body for body in bodies)
+
+
+def written(bodies):
+    """Return the lines of JSON of a run of frames, and how many stretches of theirs were foreseen."""
+    before, lines, data = native.speedups.foreseen(), native.speedups.Lines(), framed(bodies)
+    one = sides.core([OutputSettings(path="a")])
+    run = one.run(
+        *(data, 0, len(data), len(bodies), 1 << 20, sides.PEER, sides.RECEIVED, (lines,)),
+        *(lambda body: lines.append(sides.by_python(body)[0]) or 1, 1 << 30, 0, 1),
+    )
+    assert run[1:3] == (len(bodies), 0)
+    return bytes(lines.joined()), native.speedups.foreseen() - before
+
+
+def test_the_stretches_of_the_next_record_are_foreseen_in_a_fleet_alone():
+    """600 places and 600 threads are many; the same 50 fit the processor's caches, and are found when they come."""
+    native.speedups.unlearn()
+    frames = [made(site, thread=2**46 + site * 4096) for site in range(600)]
+    assert written(frames[:50] * 200)[1] == 0
+    for _ in range(12):
+        written(frames)
+    lines, count = written(frames)
+    assert count >= 2 * len(frames) * 0.8
+    assert lines == b"".join(sides.by_python(frame)[0] for frame in frames)
+    for _ in range(3):
+        written(frames[:50] * 100)
+    assert written(frames[:50] * 100)[1] == 0
+
+
+@given(data=st.data())
+@bounded
+def test_a_next_record_that_is_not_as_foreseen(data):
+    """Octets of it are changed, left out or put in, wherever; its neighbours are as before."""
+    frames = [made(site, "x" * (site % 4 * 9), thread=2**46 + site % 5 * 4096, **KINDS[site % 3]) for site in range(12)]
+    for _ in range(4):
+        written(frames)
+    native.speedups.expect_many()
+    others = list(frames)
+    for index in data.draw(st.sets(st.integers(1, 11), min_size=1, max_size=4)):
+        at = data.draw(st.integers(0, len(frames[index])))
+        put = data.draw(st.binary(max_size=3))
+        changed = frames[index][:at] + put + frames[index][at + data.draw(st.integers(0, 3)) :]
+        if not isinstance(sides.by_python(changed), sides.Rejected):
+            others[index] = changed
+    lines, count = written(frames + others + frames[::-1])
+    assert lines == b"".join(sides.by_python(frame)[0] for frame in frames + others + frames[::-1])
+    assert count
 
 
 def test_places_and_threads_that_come_once_are_read_by_their_layout(cores):

@@ -413,7 +413,7 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
             key = 0
         else:
             if FLAT[after].group and FLAT[after].group != FLAT[key].group and not key_by_key:
-                stretch = find_stretch(m, after, &stretch_hash, &layout, &stop)
+                stretch = find_stretch(m, fields, after, &stretch_hash, &layout, &stop)
                 if stretch == NULL:
                     is_new = layout != NULL and not (is_worth_keeping(stretch_hash) and find_room(stretch_hash))
                     if is_new and layout.unfit:

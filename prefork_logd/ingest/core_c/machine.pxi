@@ -223,6 +223,8 @@ cdef bint push_digits(Machine* m, const uint8_t* data, size_t size) noexcept nog
             magnitude = magnitude * 10 + data[index] - 48
         if magnitude < <uint64_t> 1 << 63 or (negative and magnitude == <uint64_t> 1 << 63):
             return push_integer(m, <int64_t> (0 - magnitude if negative else magnitude))
+    if not negative:
+        return push_span(m, BIG, data, size)
     room = keep_text(&m.memory, size + negative)
     if room == NULL:
         return False

@@ -2,12 +2,9 @@
 #
 # Owns the end of such a value. Each opcode is done as the machine does it (machine.pxi).
 
-cdef inline bint ends_mark(uint8_t opcode) noexcept nogil:
-    """Tell whether an opcode removes the topmost mark, or may remove it."""
-    return (
-        opcode == 0x75 or opcode == 0x65 or opcode == 0x74 or opcode == 0x6C or opcode == 0x64 or opcode == 0x6F
-        or opcode == 0x69 or opcode == 0x31 or opcode == 0x90 or opcode == 0x91
-    )
+cdef bint[256] ENDS_MARK   # opcodes that remove the topmost mark, or may remove it
+for _opcode in bytearray(b"uetldoi1\x90\x91"):
+    ENDS_MARK[_opcode] = True
 
 
 cdef inline bint is_record(Machine* m) noexcept nogil:
@@ -33,7 +30,7 @@ cdef bint read_value(Machine* m) noexcept nogil:
                 # A class is mostly called. Without a mark its arguments would look like a key.
                 if m.memory.stack[m.top - 1].kind != SYMBOL:
                     return True
-            if ends_mark(opcode):
+            if ENDS_MARK[opcode]:
                 return False
         elif opcode == 0x58:  # BINUNICODE
             # Most often a key or a value of a dict: nothing else has to be looked at.

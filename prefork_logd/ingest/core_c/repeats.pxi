@@ -8,6 +8,9 @@
 #
 # A fleet has more places than there is room. A stretch that is not kept is read by its layout: what stands between the
 # values is the same in all records of one service, and is compared at once.
+#
+# The stretches of a fleet fill the processor's nearer caches, and waiting for one took as long as reading it. So they are
+# foreseen: while a record is written, those of the next one are measured, looked up and fetched.
 
 cdef enum:
     NO_GROUP = 0
@@ -71,6 +74,7 @@ cdef struct Stretch:
     uint32_t json_size
     uint32_t unfit           # number of records that it is not used for
     int32_t group
+    uint32_t epoch           # of its latest use
     uint32_t has_level
     Node level
     uint8_t[STRETCH_BYTES + STRETCH_JSON] octets   # of the frame, and behind them its JSON
@@ -84,11 +88,38 @@ cdef uint64_t[STRETCH_SEEN_ONCE] STRETCH_SEEN   # hashes that came once: a stret
 cdef uint32_t stretch_turn = 0
 cdef uint64_t stretches_used = 0
 cdef uint64_t layouts_used = 0
+cdef uint64_t foreseen_used = 0
 cdef Layout[3][LAYOUTS] LAYOUT
 cdef uint32_t[3] layout_turn
 cdef uint8_t[256] NUMBER_BYTES
 NUMBER_BYTES[0x4A], NUMBER_BYTES[0x4B], NUMBER_BYTES[0x4D] = 5, 2, 3
 cdef Stretch* latest_origin = NULL  # most records of a connection are of one thread
+
+cdef struct Foreseen:
+    # A stretch of the next frame.
+    const uint8_t* at        # where it begins; NULL: there is none
+    Layout* layout           # of the latest stretch of its group; NULL: there is none
+    Stretch* stretch         # that is kept under its hash; NULL: there is none
+    size_t size
+    uint64_t hash
+
+cdef struct Route:
+    # Where the stretches of a frame stand: behind a text, a number of octets and another text, and behind each other.
+    uint32_t head            # octets before the first text; 0: not known
+    uint32_t middle          # from the first text to the second one
+    uint32_t tail            # from the second one to the site
+    uint32_t gap             # from the site to the origin; 0: not known, or the origin is mostly the latest one
+
+cdef enum:
+    MOST_GAP = 1024
+    EPOCH = 4096             # uses of stretches
+    CACHED_STRETCHES = 384
+
+cdef Foreseen[3] FORESEEN    # of each group
+cdef uint32_t stretches_met = 0  # different ones that were used in the present epoch
+cdef bint are_many = False       # in the epoch before: a few stay in the processor's caches, so foreseeing saves nothing
+cdef Route route
+cdef const uint8_t* site_end = NULL   # in the present frame
 cdef Out STRETCH_ROOM
 STRETCH_ROOM.data = NULL
 STRETCH_ROOM.size = STRETCH_ROOM.room = 0
@@ -103,11 +134,21 @@ cdef inline uint32_t group_of(int slot) noexcept nogil:
 
 cdef void forget_stretches() noexcept nogil:
     """Forget all stretches: from now on the numbers of keys mean other keys."""
-    global latest_origin
+    global latest_origin, are_many, stretches_met
     latest_origin = NULL
+    are_many = False
+    stretches_met = 0
     memset(STRETCH_HASH, 0, sizeof(STRETCH_HASH))
     memset(LAYOUT, 0, sizeof(LAYOUT))
     memset(layout_turn, 0, sizeof(layout_turn))
+    memset(FORESEEN, 0, sizeof(FORESEEN))
+    memset(&route, 0, sizeof(route))
+
+
+cdef inline void begin_stretches() noexcept nogil:
+    """Prepare for other data: what was foreseen lay in the data before."""
+    global site_end
+    FORESEEN[SITE].at = FORESEEN[ORIGIN].at = site_end = NULL
 
 
 cdef inline size_t read_step(const uint8_t* data, size_t at, size_t size, int step) noexcept nogil:
@@ -141,11 +182,13 @@ cdef inline size_t read_step(const uint8_t* data, size_t at, size_t size, int st
     return at
 
 
-cdef inline bint follow_layout(Machine* m, const Layout* layout, size_t* size, uint64_t* hash) noexcept nogil:
-    """Set the length and the hash of the stretch that begins here, if it has this layout; return whether it may."""
-    cdef const uint8_t* start = m.data + m.at
+cdef inline bint follow_layout(
+    const uint8_t* data, size_t from_at, size_t frame_size, const Layout* layout, size_t* size, uint64_t* hash
+) noexcept nogil:
+    """Set the length and the hash of the stretch at `from_at`, if it has this layout; return whether it may."""
+    cdef const uint8_t* start = data + from_at
     cdef const uint8_t* at = start
-    cdef const uint8_t* end = m.data + m.size
+    cdef const uint8_t* end = data + frame_size
     cdef uint64_t mixed = layout.first
     cdef uint32_t index, length
     cdef size_t place
@@ -165,10 +208,10 @@ cdef inline bint follow_layout(Machine* m, const Layout* layout, size_t* size, u
         elif step == COUNTED_STEP:
             at += 2 + <size_t> at[1]
         else:
-            place = read_step(m.data, at - m.data, m.size, step)
+            place = read_step(data, at - data, frame_size, step)
             if place == 0:
                 return False
-            at = m.data + place
+            at = data + place
         if end - at < <ptrdiff_t> layout.needed[index + 1]:
             return False
         # There are so many octets before: the shortest of these keys has four letters.
@@ -287,7 +330,7 @@ cdef bint take_layout(Machine* m, Fields* fields, Layout* layout) noexcept nogil
     Its keys are compared, and neither they nor its values are put into the memo. If it has not, nothing has changed but
     fields that are read again.
     """
-    global layouts_used
+    global layouts_used, site_end
     cdef const uint8_t* at = m.data + m.at
     cdef const uint8_t* octets = layout.octets
     cdef Node* node = m.memory.stack + m.top
@@ -349,6 +392,8 @@ cdef bint take_layout(Machine* m, Fields* fields, Layout* layout) noexcept nogil
             m.text_left -= cost
             fields.skipped = layout
             layouts_used += 1
+            if FLAT[layout.first].group == SITE:
+                site_end = m.data + m.at
             pass_memo(m, layout.memo_count)
             return True
     m.at = start
@@ -373,12 +418,23 @@ cdef inline bint comes_again(Machine* m, const Stretch* stretch, uint32_t key) n
 
 
 cdef inline void fetch(const Stretch* stretch, size_t size) noexcept nogil:
-    """Let the processor fetch a whole stretch at once; its part of a frame has `size` octets."""
+    """Let the processor fetch a whole stretch at once; its part of a frame has `size` octets.
+
+    Most have a usual length, and are fetched without a branch that depends on it.
+    """
     cdef const uint8_t* at = <const uint8_t*> stretch
     cdef const uint8_t* end = stretch.octets + size + size
-    while at < end:
-        __builtin_prefetch(at)
-        at += 64
+    cdef size_t line
+    for line in range(5):
+        __builtin_prefetch(at + 64 * line)
+    if size > 144:
+        for line in range(5, 9):
+            __builtin_prefetch(at + 64 * line)
+        at += 64 * 9
+        if size > 288:
+            while at < end:
+                __builtin_prefetch(at)
+                at += 64
 
 
 cdef inline bint ends_here(Machine* m, const Layout* layout, size_t size) noexcept nogil:
@@ -391,43 +447,125 @@ cdef inline bint ends_here(Machine* m, const Layout* layout, size_t size) noexce
     return key and FLAT[key].group != FLAT[layout.first].group
 
 
+cdef inline Stretch* look_up(uint64_t hash, size_t size) noexcept nogil:
+    """Return the stretch that is kept under a hash, and let it be fetched; NULL if there is none."""
+    cdef size_t place = bucket_of(hash)
+    cdef int way
+    for way in range(STRETCH_WAYS):
+        if STRETCH_HASH[place + way] == hash:
+            fetch(STRETCH + place + way, size)
+            return STRETCH + place + way
+    return NULL
+
+
+cdef inline void foresee_stretch(uint32_t group, const uint8_t* data, size_t at, size_t size) noexcept nogil:
+    """Measure the stretch at `at`, if it has the layout of the latest one of its group, and let it be fetched."""
+    cdef Foreseen* it = FORESEEN + group
+    if it.layout != NULL and follow_layout(data, at, size, it.layout, &it.size, &it.hash):
+        it.stretch = look_up(it.hash, it.size)
+        it.at = data + at
+        if it.stretch == NULL:
+            __builtin_prefetch(seen_place(it.hash))
+
+
+cdef void foresee(const uint8_t* data, size_t size) noexcept nogil:
+    """Look at the next frame: its stretches are fetched while the present record is written.
+
+    They are expected where those of the latest record were. Whether they are there is checked when that frame is read.
+    """
+    cdef size_t at = route.head
+    cdef uint32_t length
+    if not at or at > size:
+        return
+    memcpy(&length, data + at - 4, 4)
+    at += length + <size_t> route.middle
+    if at > size:
+        return
+    memcpy(&length, data + at - 4, 4)
+    at += length + <size_t> route.tail
+    if at > size:
+        return
+    foresee_stretch(SITE, data, at, size)
+    if route.gap and FORESEEN[SITE].at == data + at:
+        at += FORESEEN[SITE].size + route.gap
+        if at < size:
+            foresee_stretch(ORIGIN, data, at, size)
+
+
+cdef void note_route(Machine* m, Fields* fields, Layout* layout) noexcept nogil:
+    """Note where in a frame the stretch that begins here stands, for `foresee`."""
+    cdef Node* name = fields.slot[NAME]
+    cdef Node* message = fields.slot[MESSAGE]
+    cdef ptrdiff_t head, middle, tail
+    cdef uint32_t group = FLAT[layout.first].group
+    FORESEEN[group].layout = layout
+    if group == ORIGIN:
+        head = m.data + m.at - site_end
+        route.gap = <uint32_t> head if site_end != NULL and 0 < head <= <ptrdiff_t> m.at else 0
+        return
+    route.head = 0
+    if name == NULL or message == NULL or name.kind != TEXT or message.kind != TEXT:
+        return
+    head = name.value.text - m.data
+    middle = message.value.text - name.value.text - name.size
+    tail = m.data + m.at - message.value.text - message.size
+    if 4 <= head <= MOST_GAP and 4 <= middle <= MOST_GAP and 0 <= tail <= MOST_GAP:
+        route.head, route.middle, route.tail = <uint32_t> head, <uint32_t> middle, <uint32_t> tail
+
+
 cdef inline Stretch* find_stretch(
-    Machine* m, uint32_t key, uint64_t* hash, Layout** fitting, size_t* stop
+    Machine* m, Fields* fields, uint32_t key, uint64_t* hash, Layout** fitting, size_t* stop
 ) noexcept nogil:
     """Return the stretch that a frame continues with, if it is kept.
 
     Else return NULL, and set `fitting` to the layout that the frame seems to continue with, `hash` to the hash of what
     has it and `stop` to its end; without such a layout to NULL and 0.
     """
-    global latest_origin
+    global latest_origin, foreseen_used
     cdef uint32_t group = FLAT[key].group
-    cdef uint64_t* hashes
-    cdef int index, way
+    cdef Foreseen* it = FORESEEN + group
+    cdef int index
     cdef Stretch* stretch
     cdef Layout* layout
     cdef size_t size = 0
     cdef uint64_t found = 0
     hash[0] = stop[0] = 0
     fitting[0] = NULL
+    if it.at == m.data + m.at and it.layout.first == key and it.layout.memo_start == m.memory.memo_end:
+        if it.stretch == NULL:
+            if ends_here(m, it.layout, it.size):
+                hash[0] = it.hash
+                fitting[0] = it.layout
+                stop[0] = m.at + it.size
+                return NULL
+        elif comes_again(m, it.stretch, key):
+            foreseen_used += 1
+            if group == ORIGIN:
+                latest_origin = it.stretch
+            return it.stretch
     if group == ORIGIN and latest_origin != NULL and comes_again(m, latest_origin, key):
+        route.gap = 0
         return latest_origin
     for index in range(LAYOUTS):
         layout = LAYOUT[group] + index
-        if layout.first != key or layout.memo_start != m.memory.memo_end or not follow_layout(m, layout, &size, &found):
+        if (
+            layout.first != key or layout.memo_start != m.memory.memo_end
+            or not follow_layout(m.data, m.at, m.size, layout, &size, &found)
+        ):
             continue
-        hashes = STRETCH_HASH + bucket_of(found)
-        for way in range(STRETCH_WAYS):
-            if hashes[way] == found:
-                stretch = STRETCH + (hashes - STRETCH_HASH) + way
-                fetch(stretch, size)
-                if comes_again(m, stretch, key):
-                    if group == ORIGIN:
-                        latest_origin = stretch
-                    return stretch
+        stretch = look_up(found, size)
+        if stretch != NULL and comes_again(m, stretch, key):
+            if group == ORIGIN:
+                latest_origin = stretch
+            if are_many:
+                note_route(m, fields, layout)
+            return stretch
         if ends_here(m, layout, size):
             hash[0] = found
             fitting[0] = layout
             stop[0] = m.at + size
+            if are_many:
+                note_route(m, fields, layout)
             return NULL
     return NULL
 
@@ -444,19 +582,24 @@ cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept no
     cdef int index
     cdef size_t size = 0
     cdef bint is_known = False
-    if not learn_layout(m, key, &layout) or not follow_layout(m, &layout, &size, hash):
+    if not learn_layout(m, key, &layout) or not follow_layout(m.data, m.at, m.size, &layout, &size, hash):
         return 0
     for index in range(LAYOUTS):
         is_known = is_known or same_layout(LAYOUT[group] + index, &layout)
     if not is_known:
         LAYOUT[group][layout_turn[group]] = layout
+        FORESEEN[group].at = NULL  # it may have been measured by the layout that stood there
         layout_turn[group] = (layout_turn[group] + 1) % LAYOUTS
     return m.at + size if is_worth_keeping(hash[0]) else 0
 
 
+cdef inline uint64_t* seen_place(uint64_t hash) noexcept nogil:
+    return STRETCH_SEEN + (hash >> 40 & (STRETCH_SEEN_ONCE - 1))
+
+
 cdef inline bint is_worth_keeping(uint64_t hash) noexcept nogil:
     """Tell whether a stretch is known to have come before."""
-    cdef uint64_t* seen = STRETCH_SEEN + (hash >> 40 & (STRETCH_SEEN_ONCE - 1))
+    cdef uint64_t* seen = seen_place(hash)
     if seen[0] == hash:
         return True
     seen[0] = hash
@@ -465,11 +608,17 @@ cdef inline bint is_worth_keeping(uint64_t hash) noexcept nogil:
 
 cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept nogil:
     """Pass over a stretch, and give `fields` the values that are needed."""
-    global stretches_used
+    global stretches_used, stretches_met, are_many, site_end
     cdef size_t index
     cdef const uint8_t* start = m.data + m.at
     cdef Node* node
+    if stretches_used % EPOCH == 0:
+        are_many = stretches_met >= CACHED_STRETCHES
+        stretches_met = 0
     stretches_used += 1
+    if stretch.epoch != <uint32_t> (stretches_used // EPOCH):
+        stretch.epoch = <uint32_t> (stretches_used // EPOCH)
+        stretches_met += 1
     STRETCH_CREDIT[stretch - STRETCH] = MOST_CREDIT
     if stretch.group == SITE:
         fields.site = stretch
@@ -492,6 +641,8 @@ cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept no
                 fields.nones |= 1 << stretch.slots[index]
     m.text_left -= <long> stretch.cost
     m.at += stretch.size
+    if stretch.group == SITE:
+        site_end = m.data + m.at
 
 
 cdef void keep_stretch(
@@ -560,7 +711,7 @@ cdef void keep_stretch(
     stretch.cost = <uint32_t> cost
     stretch.before = before
     stretch.json_size = <uint32_t> out.size
-    stretch.unfit = 0
+    stretch.unfit = stretch.epoch = 0
     stretch.size = <uint32_t> size
     STRETCH_HASH[place] = hash
     STRETCH_CREDIT[place] = 0
