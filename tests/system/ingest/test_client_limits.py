@@ -99,3 +99,27 @@ def test_dropped_records_are_counted_on_both_sides(make_collector: Callable[...,
     assert collector.stop() == 0
     (entry,) = collector.rejected()
     assert (entry["reason"], entry["client"], entry["count"]) == ("gap", "cut", 3000 - stored), entry
+
+
+def test_memory_holds_where_workers_become_fewer_and_over_an_upgrade(make_collector: Callable[..., Collector]) -> None:
+    """Half-received records of all workers come to one, without a byte of their clients; the counters go on."""
+    limits = "[limits]\nmax_record_bytes = 65536\n[[limit]]\nname = 'held'\nmemory = 200_000\n"
+    collector = make_collector(limits, "--workers", "3").start()
+    clients = [collector.connect() for _ in range(12)]
+    for client in clients:
+        client.sendall((65_000).to_bytes(4, "big") + bytes(20_000))
+
+    def closed() -> int:
+        (row,) = collector.status()["limits"]
+        return int(row["closed"])
+
+    wait_for(lambda: sum(collector.held()) == 12, "the clients")
+    assert closed() == 0
+    assert collector.cli("workers", "1").returncode == 0
+    wait_for(lambda: closed() == 3, "room in the last worker")
+    assert collector.cli("upgrade").returncode == 0
+    wait_for(lambda: collector.held() == [9], "the clients that are left")
+    assert (closed(), collector.status()["dropped"]) == (3, 3)
+    for client in clients:
+        client.close()
+    assert collector.stop() == 0
