@@ -255,4 +255,7 @@ def failing_as_store_error(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"{error.filename or root}: {error.strerror or error}") from error
+        path = Path(error.filename or root)
+        # The name of a temporary file is another one at each try, and would be news to the log.
+        place = path.parent if _TEMPORARY.fullmatch(path.name) else path
+        raise StoreError(f"{place}: {error.strerror or error}") from error
