@@ -40,9 +40,9 @@ def alert(flags: Flags, words: tuple[str, ...], limit: int, form: str) -> int:
 
     \b
     prefork-logd alert                            the rules
-    prefork-logd alert incidents "shop errors"    what has happened, and who was told
+    prefork-logd alert incidents "shop errors"    the incidents and their notices
     prefork-logd alert test "shop errors"         send a test notice through each receiver
-    prefork-logd alert silence "shop errors" 2h   tell nobody for two hours
+    prefork-logd alert silence "shop errors" 2h   send no notices for two hours
     prefork-logd alert unsilence "shop errors"
     """  # noqa: D301 - click looks for the character itself
     import prefork_logd.alerts.receivers.send
@@ -162,7 +162,7 @@ def _described_incident(row: IncidentRow) -> Iterator[str]:
     for notice in row.notices:
         yield f"    {notice.kind} to {notice.receiver}: {notice.state} {escape_text(notice.answer)}".rstrip()
     if row.silenced:
-        yield "    nobody was told: the rule was silenced"
+        yield "    no notice: the rule was silenced"
 
 
 def _described_result(result: TestResult) -> Iterator[str]:

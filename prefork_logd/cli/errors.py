@@ -73,8 +73,8 @@ def errors(flags: Flags, words: tuple[str, ...], form: str, version: str, durati
     \b
     prefork-logd errors                         the groups, the latest first
     prefork-logd errors show g1:5f0c8a1b        a group with its records and places
-    prefork-logd errors resolve 5f0c --in 2.4   it is repaired; later errors make it regress
-    prefork-logd errors mute 5f0c --count 100   hear of it after 100 more
+    prefork-logd errors resolve 5f0c --in 2.4   mark it as repaired; later errors make it regress
+    prefork-logd errors mute 5f0c --count 100   mute it for 100 more errors
     prefork-logd errors split 5f0c billing:17   errors of this place are a group of their own; join undoes it
     """  # noqa: D301 - click looks for the character itself
     import prefork_logd.cli.print_records  # noqa: F401 - become_user: the other user may not be able to read it

@@ -102,7 +102,7 @@ def rule_problems(rule: AlertSettings, settings: Settings) -> Iterator[tuple[str
             known = ", ".join(receivers) or "none"
             yield "send", f"{name!r:.100}: there is no such receiver; configured ([[receiver]]): {known}"
     if not rule.send:
-        yield "send", "is empty, so nobody would be told; name a receiver"
+        yield "send", "is empty, so no notice would be sent; name a receiver"
     if rule.is_of_groups and settings.errors not in settings.shipped:
         yield "on", f'"{rule.on}" needs groups of errors: a store, and [errors] that are not turned off'
     if not rule.is_of_groups and not any(KINDS[store.type].search for store in settings.store):

@@ -146,7 +146,7 @@ def _context_of(pair: Pair, min_version: str) -> ssl.SSLContext:
 
 
 def _refuse_password() -> str:
-    raise ValueError("the key has a password, which nobody could type")
+    raise ValueError("the key has a password, which the collector cannot ask for; remove it")
 
 
 def _choose(by_name: dict[str, ssl.SSLContext], connection: Any, name: str | None) -> None:

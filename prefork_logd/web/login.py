@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _TOKEN = "token"  # noqa: S105 - the name of a parameter
 _MOST_FIELDS = 8
-_WRONG_TOKEN = "this token was used already, or never was one; `prefork-logd status` prints a new address"  # noqa: S105
+_WRONG_TOKEN = "this token is used up, or wrong; `prefork-logd status` prints a new address"  # noqa: S105
 _WRONG_PASSWORD = "the name or the password is wrong"  # noqa: S105
 
 

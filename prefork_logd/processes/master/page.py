@@ -73,7 +73,7 @@ def certificate_problem(web: WebSettings) -> str:
 
 
 def _refuse_password() -> str:
-    raise ValueError("the key has a password, which nobody could type")
+    raise ValueError("the key has a password, which the collector cannot ask for; remove it")
 
 
 def _versions(web: WebSettings) -> list[tuple[int, int]]:

@@ -33,7 +33,7 @@ _IN_PATHS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 _STATUSES = {
     "400": "The request is wrong; `parameter` and `column` say where.",
-    "401": "Nobody is logged in, and there is no valid token.",
+    "401": "Not logged in, and no valid token.",
     "403": "The user may not do this.",
     "404": "There is no such record, group or rule.",
     "413": "The request is too large.",

@@ -145,7 +145,7 @@ def _check_reload_and_command_line(collector: Collector, hook: Hook, new: str) -
     assert "silenced until" in collector.cli("alert", "silence", "debug", "1h").stdout
     send(collector, 1, level=10)
     wait_for(lambda: "debug" in collector.cli("alert", "incidents").stdout, "the incident")
-    assert "nobody was told: the rule was silenced" in collector.cli("alert", "incidents", "debug").stdout
+    assert "no notice: the rule was silenced" in collector.cli("alert", "incidents", "debug").stdout
     assert collector.cli("alert", "unsilence", "new errors").returncode == 0
     missing = collector.cli("alert", "silence", "nothing", "1h")
     assert (missing.returncode, "there is no rule 'nothing'" in missing.stderr) == (2, True)

@@ -57,7 +57,7 @@ def test_a_rule_is_made_changed_and_removed(book: AlertBook) -> None:
         ({"name": ""}, "name", "needs 1 to 64 letters"),
         ({"name": "a/b"}, "name", "needs 1 to 64 letters"),
         ({"name": "incidents"}, "name", "is an address of the page"),
-        ({"send": ()}, "send", "is empty, so nobody would be told"),
+        ({"send": ()}, "send", "is empty, so no notice would be sent"),
         ({"send": ("ops", "ops")}, "send", "names a receiver twice"),
         (
             {"send": ("http://evil",)},

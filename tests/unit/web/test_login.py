@@ -75,7 +75,7 @@ def test_the_token_lets_in_once(page: Served) -> None:
         assert client.get(SESSION).json()["role"] == "admin"
         refused = other.get("/", params={"token": first})
         assert refused.status_code == 401
-        assert "used already" in refused.text
+        assert "used up" in refused.text
         assert other.get(SESSION).status_code == 401
     assert token(page) != first
     path = files(page).path(one_time_token.FILE)
