@@ -83,9 +83,15 @@ def connect(memory_bytes: int, threads: int, temporary: Path | None = None) -> d
         return connection
 
 
+_REMEDY = "; ask for a shorter range of time, for fewer records, or for fields with shorter values"
+
+
 @contextlib.contextmanager
 def failing_as_store_error(place: str = "") -> Iterator[None]:
-    """Raise StoreError for an error of DuckDB, with its first line; QueryMemoryError if memory is short."""
+    """Raise StoreError for an error of DuckDB, with its first line; QueryMemoryError if memory is short.
+
+    `place` is what a query reads; the error about memory then has a remedy.
+    """
     import duckdb  # noqa: PLC0415
 
     try:
@@ -93,7 +99,8 @@ def failing_as_store_error(place: str = "") -> Iterator[None]:
     except (duckdb.Error, MemoryError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         kind = QueryMemoryError if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)) else StoreError
-        raise kind(f"{place}: {lines[0]}" if place else lines[0]) from error
+        remedy = _REMEDY if place and kind is QueryMemoryError else ""
+        raise kind(f"{place}: {lines[0]}{remedy}" if place else lines[0]) from error
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import QueryMemoryError, StoreError
 from prefork_logd.stores.parquet import engine
 
 
@@ -23,6 +23,16 @@ def test_temporary_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(StoreError), engine.failing_as_store_error():
             connection.execute(query).fetchall()
         assert connection.execute("SELECT 1").fetchall() == [(1,)]
+
+
+def test_a_query_that_needs_too_much_memory_has_a_remedy() -> None:
+    """The error names what was read, and what to ask for."""
+    with contextlib.closing(engine.connect(16 << 20, 1)) as connection:
+        remedy = r"^records: Out of Memory .*; ask for a shorter range of time"
+        with pytest.raises(QueryMemoryError, match=remedy), engine.failing_as_store_error("records"):
+            connection.execute("SELECT list(i) FROM range(100000000) AS r(i)").fetchall()
+        with pytest.raises(StoreError, match=r"^records: (?!.*ask for)"), engine.failing_as_store_error("records"):
+            connection.execute("SELECT nothing")
 
 
 @pytest.mark.slow
