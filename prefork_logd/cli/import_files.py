@@ -15,6 +15,7 @@ from prefork_logd.errors import ExitStatus
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from prefork_logd.records.redaction import Redactor
     from prefork_logd.stores.base import Store
 
 
@@ -37,11 +38,11 @@ def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
         if not path.is_file():
             raise click.UsageError(f"{path}: is not a file")
     with contextlib.closing(make_store(choose_store(settings, name))) as store, make_progress() as bar:
-        are_whole = [_import_file(path, store, bar) for path in paths]
+        are_whole = [_import_file(path, store, bar, settings.redact.redactor()) for path in paths]
     return ExitStatus.OK if all(are_whole) else ExitStatus.FAILURE
 
 
-def _import_file(path: Path, store: Store, bar: Progress) -> bool:
+def _import_file(path: Path, store: Store, bar: Progress, redactor: Redactor) -> bool:
     """Import one file and print its counts; return whether every line is stored."""
     from prefork_logd.config.values import format_count
     from prefork_logd.stores.import_lines import import_file, summary
@@ -51,7 +52,7 @@ def _import_file(path: Path, store: Store, bar: Progress) -> bool:
     def refuse(number: int, reason: str) -> None:
         bar.console.print(f"{PROGRAM}: {path}:{number}: not stored: {reason}", markup=False, soft_wrap=True)
 
-    done = import_file(store, path, lambda size: bar.advance(task, size), refuse)
+    done = import_file(store, path, lambda size: bar.advance(task, size), refuse, redactor=redactor)
     before = f", {done.before:,} were there already" if done.before else ""
     click.echo(
         f"{path}: {format_count(done.stored, 'record')} stored{before}, {format_count(done.refused, 'line')} refused"

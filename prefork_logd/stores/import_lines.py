@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from prefork_logd.errors import NotARecord, ProcessError, StoreError
 from prefork_logd.files.unpacking import Unpacked
 from prefork_logd.ipc.batch import NO_SESSION
-from prefork_logd.records.imported import MOST_LINE_BYTES, PADDING, canonical
-from prefork_logd.records.stored import read_row
+from prefork_logd.records.imported import MOST_DEPTH, MOST_LINE_BYTES, PADDING, canonical
+from prefork_logd.records.render import render_json
+from prefork_logd.records.stored import read_record, read_row
 from prefork_logd.stores.base import Block
 from prefork_logd.stores.rows import render
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from prefork_logd.records.redaction import Redactor
     from prefork_logd.stores.base import Store
 
 _T = TypeVar("_T")
@@ -62,16 +64,17 @@ def import_file(
     advance: Callable[[int], object],
     complain: Callable[[int, str], object],
     wait: Callable[[float], object] = time.sleep,
+    redactor: Redactor | None = None,
 ) -> Imported:
     """Store every line of a file, plain or compressed by gzip or zstd, that is not stored yet.
 
     `advance` gets the number of bytes of the file that were handled since the last call, `complain` the line number
-    (from 1) and a reason for each of the first MOST_NAMED refused lines. Raises ProcessError if the file cannot be
-    opened, StoreError if the store stays unusable for most of a minute.
+    (from 1) and a reason for each of the first MOST_NAMED refused lines. `redactor` replaces secrets; None: they stay.
+    Raises ProcessError if the file cannot be opened, StoreError if the store stays unusable for most of a minute.
     """
     try:
         with path.open("rb", buffering=0) as file:
-            return _Import(store, _journal(path), complain, wait).run(file, path, advance)
+            return _Import(store, _journal(path), complain, wait, redactor).run(file, path, advance)
     except OSError as error:
         raise ProcessError(f"{path}: cannot read it: {error.strerror or error}") from error
 
@@ -90,12 +93,18 @@ class _Import:
     """The import of one file."""
 
     def __init__(
-        self, store: Store, journal: str, complain: Callable[[int, str], object], wait: Callable[[float], object]
+        self,
+        store: Store,
+        journal: str,
+        complain: Callable[[int, str], object],
+        wait: Callable[[float], object],
+        redactor: Redactor | None,
     ) -> None:
         self._store = store
         self._journal = journal
         self._complain = complain
         self._wait = wait
+        self._redactor = redactor
         self._stored = self._refused = self._without_time = self._without_level = 0
 
     def run(self, file: io.FileIO, path: Path, advance: Callable[[int], object]) -> Imported:
@@ -139,7 +148,7 @@ class _Import:
             return None
         try:
             if render(read_row(stripped)) == stripped:
-                return stripped
+                return self._without_secrets(stripped)
         except NotARecord:
             pass
         try:
@@ -150,7 +159,18 @@ class _Import:
             return None
         self._without_time += not found.has_time
         self._without_level += not found.has_level
-        return found.line
+        return self._without_secrets(found.line)
+
+    def _without_secrets(self, line: bytes) -> bytes:
+        """Return a stored line without secrets, which a collector with other rules may have kept."""
+        if self._redactor is None:
+            return line
+        record = read_record(line)
+        found = self._redactor.redact(record)
+        if len(line) >= 2 * MOST_DEPTH:
+            # Values that lie too deep are the text of their JSON.
+            found = self._redactor.redact_unread(record) or found
+        return render_json(record) if found else line
 
     def _refuse(self, number: int, reason: str) -> None:
         self._refused += 1

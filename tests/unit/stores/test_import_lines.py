@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_logd.config.redact import DEFAULT_KEYS
 from prefork_logd.errors import StoreError
 from prefork_logd.files import unpacking
+from prefork_logd.records.redaction import Redactor
 from prefork_logd.records.stored import split_lines
 from prefork_logd.stores import import_lines
 from prefork_logd.stores.import_lines import MOST_NAMED, Imported, import_file, summary
@@ -208,3 +210,23 @@ class _Nothing(dict[int, bytes]):
 
     def __setitem__(self, key: int, value: bytes) -> None:
         """Do nothing."""
+
+
+def test_secrets_are_replaced(tmp_path: Path) -> None:
+    """In lines of this collector, of other programs, and in values that lie too deep to be read."""
+    deep = b'{"a":' * 300 + b'{"password":"geheim"}' + b"}" * 300
+    lines = [
+        b'{"created":1.5,"levelno":20,"message":"m","extra":{"n":1,"password":"geheim"},"peer":"p","received":2.5}\n',
+        b'{"created":1.5,"levelno":20,"message":"m","extra":{"n":12345678901234567890}}\n',
+        b'{"time":"2026-11-30T00:00:00Z","msg":"m","headers":[["cookie","geheim"]],"url":"http://u:geheim@h"}\n',
+        b'{"time":"2026-11-30T00:00:00Z","msg":"m","x":%b}\n' % deep,
+    ]
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b"".join(lines))
+    store = MemoryStore()
+    redactor = Redactor(DEFAULT_KEYS, (), ["url-password"])
+    assert import_file(store, path, int, print, redactor=redactor).stored == len(lines)
+    assert b"geheim" not in b"".join(store.lines.values())
+    assert json.loads(store.lines[0])["extra"] == {"n": 1, "password": "<redacted>"}
+    assert b'"extra":{"n":12345678901234567890}' in store.lines[1]
+    assert [line.count(b"<redacted>") for line in store.lines.values()] == [1, 0, 2, 1]
