@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from prefork_logd.alerts import notices, schema
-from prefork_logd.alerts.by_value import SIGN, WITHOUT
+from prefork_logd.alerts.by_value import SIGN, WITHOUT, value_of
 from prefork_logd.alerts.findings import FURTHER
 from prefork_logd.alerts.ledger import queue, read_rule
 from prefork_logd.alerts.states import TEST
@@ -263,7 +263,7 @@ class AlertBook:
             id=incident,
             rule=rule,
             key="" if is_of_value or key in (FURTHER, WITHOUT) else key,
-            by=key.removeprefix(SIGN) if is_of_value else "",
+            by=value_of(key),
             title=title,
             state="resolved" if ended else "firing",
             started=began,

@@ -111,6 +111,11 @@ def _key(value: Any) -> str:
     return SIGN + text
 
 
+def value_of(key: str) -> str:
+    """Return the value of an incident's key, its beginning if it is long; empty if the key is of no value."""
+    return key.removeprefix(SIGN) if key.startswith(SIGN) else ""
+
+
 def _finding(rule: AlertSettings, value: Any, count: int) -> Finding:
     about = f": {escape_text(rule.query)}" if rule.query else ""
     shown = escape_text(_text(value)).replace("\n", " ")

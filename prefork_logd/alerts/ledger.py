@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from prefork_logd.alerts import notices, schema, states
+from prefork_logd.alerts.by_value import value_of
 from prefork_logd.alerts.clock import Era, Saved
 from prefork_logd.config.alerts import AlertSettings
 from prefork_logd.system.log import RateLimitedLog
@@ -262,8 +263,8 @@ class Ledger:
         self, rule: AlertSettings, incident: str, kind: str, finding: Finding | None, clock: AlertClock, why: str
     ) -> None:
         """Queue a notice for each receiver; a resolved one for those that had others of the incident."""
-        title, value, query, started, ended = self.db.execute(
-            "SELECT title, value, query, began, ended FROM incidents WHERE id = ?", (incident,)
+        key, title, value, query, started, ended = self.db.execute(
+            "SELECT key, title, value, query, began, ended FROM incidents WHERE id = ?", (incident,)
         ).fetchone()
         is_over = kind == states.RESOLVED
         notice = notices.make(
@@ -276,6 +277,7 @@ class Ledger:
             started=started,
             ended=ended,
             page_url=self._alerts.page_url,
+            by=value_of(key),
         )
         told = self.db.execute("SELECT DISTINCT receiver FROM notices WHERE incident = ?", (incident,)).fetchall()
         for receiver in [name for (name,) in told] if is_over else rule.send:

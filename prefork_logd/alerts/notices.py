@@ -49,6 +49,8 @@ class Notice(msgspec.Struct, frozen=True):
     """The host of the collector."""
     url: str
     """Link to the records on the page; empty without alerts.page_url."""
+    by: str = ""
+    """The value of the rule's `by` field; empty without one."""
 
     @property
     def subject(self) -> str:
@@ -78,6 +80,7 @@ def make(
     started: float,
     ended: float = 0.0,
     page_url: str = "",
+    by: str = "",
 ) -> Notice:
     """Return the notice of an incident; times are seconds since 1970."""
     return Notice(
@@ -94,6 +97,7 @@ def make(
         ended=_rfc3339(ended) if ended else "",
         host=socket.gethostname(),
         url=_link(rule, query, started, ended, page_url) if page_url else "",
+        by=by,
     )
 
 

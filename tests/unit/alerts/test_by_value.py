@@ -62,6 +62,7 @@ def test_each_value_has_its_own_incident(make_world: Maker, hook: Hook) -> None:
     assert told(hook)[1:] == [("firing", "5 records in 10s with tenant=south (more than 2): level>=error")]
     world.turn(5)
     assert hook.ids == ["firing", "firing", "resolved"]
+    assert [json.loads(request.body)["by"] for request in hook.requests] == ["north", "south", "north"]
     assert [(one.by, one.key, one.state) for one in incidents(world)] == [
         ("south", "", "firing"),
         ("north", "", "resolved"),
