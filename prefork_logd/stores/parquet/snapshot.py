@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MEMORY_BYTES = 64 << 20
 """Rows of the journal's end that are kept in memory; more are in a temporary file."""
 _PIECE_RECORDS = 2_000
+_SHRINKS = 4
+"""How many times shorter a row becomes in a file, at least."""
 _SPARE_FILES = 64
 """Descriptors for everything but segments."""
 
@@ -53,6 +55,7 @@ class Snapshot:
         self.files: dict[str, segments.Segment] = {}
         """The segments that are read, by the path that leads to them even after they are removed."""
         self._indexes: dict[str, Index | None] = {}
+        self._tail_octets = 0.0
         self.tail: tuple[str, str, int] | None = None
         """Path of the rows of the journal's end, the journal, and the length of the longest row or more."""
         root = Path(settings.path)
@@ -116,6 +119,7 @@ class Snapshot:
             file.write(data)
         for problem in problems:
             self._complain(f"journal: {problem}")
+        self._tail_octets = os.fstat(file.fd).st_size / (until - start) / _SHRINKS
         if file.longest:
             self.tail = f"/proc/self/fd/{file.fd}", journal, file.longest
 
@@ -144,8 +148,11 @@ class Snapshot:
 
     @property
     def record_octets(self) -> float:
-        """Size of a record in the file with the largest ones, on the average. Raises StoreError."""
-        sizes = [0.0]
+        """Size of a record in the file with the largest ones, on the average; of the journal's as if in a file.
+
+        Raises StoreError.
+        """
+        sizes = [self._tail_octets]
         for path in self.files:
             index = self.index(path)
             if index is not None and index.head.records:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.language import parse
@@ -25,6 +26,7 @@ from prefork_logd.stores.apart import SearchApart, open_killable
 from prefork_logd.stores.parquet import costs
 from tests.support.harness import wait_for
 from tests.support.procfs import cpu_s
+from tests.support.record_logs import write_log
 from tests.support.searching import Stored, check, check_analysis, make_lines
 from tests.support.stores import block, line, never
 from tests.unit.stores.parquet.test_store import JOURNAL, NOON, make_store
@@ -97,6 +99,18 @@ def test_only_calls_that_end_late_have_a_process(tmp_path: Path) -> None:
     assert [costs.ends_late(many, octets) for octets in (50, 5_000)] == [False, True]
     some = parse("disk OR full OR timeout OR refused", now=NOON)
     assert [costs.ends_late(some, octets) for octets in (500, 5_000)] == [False, True]
+
+
+@pytest.mark.parametrize(("text", "is_late"), [("disk full", False), ("disk " * 10_000, True)])
+def test_large_texts_of_the_journal_count_too(tmp_path: Path, text: str, is_late: bool) -> None:
+    """They are in no file yet."""
+    (tmp_path / "journal").mkdir()
+    write_log(tmp_path / "journal", JOURNAL, [line(NOON, msg=text)] * 3)
+    settings = ParquetStoreSettings(path=str(tmp_path / "records"))
+    with contextlib.closing(open_killable(settings, tmp_path / "journal")) as search:
+        assert search.count(query("disk OR full OR timeout OR refused")) == 3
+        assert isinstance(search, SearchApart)
+        assert (search._process is not None) == is_late
 
 
 CALLS: dict[str, Callable[[SearchApart], Any]] = {
