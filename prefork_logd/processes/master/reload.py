@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from prefork_logd.config.changes import changes, with_live_changes
 from prefork_logd.errors import ConfigError
 from prefork_logd.ipc.messages import Configure, Reopen
+from prefork_logd.processes.master.certificate_files import tls_problem
 from prefork_logd.processes.master.lifecycle import ALIVE
 from prefork_logd.system.log import LOGGER, describe_bug, reopen_own
 
@@ -181,6 +182,9 @@ class Reloader:
             reload.outcome |= {"changed": changed, "needs_restart": waiting, "taken": True}
             if "server.workers" in changed:
                 self._target.worker_target = loaded.server.worker_count
+            if loaded.listener != old.listener and (problem := tls_problem(loaded)):
+                # Now: a restart ends the collector before it finds that it cannot start.
+                reload.outcome["problems"].append(f"a restart would fail: {problem}")
         reload.outcome["problems"] += self._refresh_certificates()
         reload.outcome["generation"] = self._configurations.current.generation
         self._configure(reload, [self._target.writer], lambda: self._configure_workers(reload))

@@ -205,3 +205,20 @@ def test_a_changed_number_of_workers_is_the_new_target(family: Family) -> None:
     family.request()
     family.confirm(*family.children())
     assert family.worker_target == 5
+
+
+def test_certificates_of_a_changed_listener_are_tried_before_the_restart(family: Family, tmp_path: Path) -> None:
+    """The change waits for the restart, which would end the collector and not start it again."""
+    family.toml = (
+        f'[[listener]]\ntls = "require"\ntls_cert = "{tmp_path}/missing.pem"\ntls_key = "{tmp_path}/missing.key"\n'
+    )
+    family.request()
+    family.confirm(family.writer)
+    family.confirm(*family.workers.values())
+    (outcome,) = family.answers
+    assert outcome["taken"]
+    assert outcome["needs_restart"] == ["listener 127.0.0.1:9022, which is new"]
+    (problem,) = outcome["problems"]
+    assert problem.startswith(
+        f"a restart would fail: listener 127.0.0.1:9022: tls_cert: {tmp_path}/missing.pem: cannot"
+    )
