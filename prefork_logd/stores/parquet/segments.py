@@ -16,6 +16,7 @@ one rename puts the merged segment in the place of its parts.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -257,5 +258,6 @@ def failing_as_store_error(root: Path) -> Iterator[None]:
     except OSError as error:
         path = Path(error.filename or root)
         # The name of a temporary file is another one at each try, and would be news to the log.
-        place = path.parent if _TEMPORARY.fullmatch(path.name) else path
+        is_missing = error.errno == errno.ENOENT and path.name == LOCK_FILE
+        place = path.parent if is_missing or _TEMPORARY.fullmatch(path.name) else path
         raise StoreError(f"{place}: {error.strerror or error}") from error

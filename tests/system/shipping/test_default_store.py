@@ -69,7 +69,7 @@ def test_records_are_found_without_any_configuration(make_collector: Maker) -> N
     assert sorted(stored(collector)) == sorted(collector.lines())
     assert len(stored(collector)) == 100
     assert collector.stop() == 0
-    assert not list(collector.state_dir.glob("records/**/.*")), "what a stopped collector leaves is whole files"
+    assert not list(collector.state_dir.glob("records/**/.*.tmp")), "what a stopped collector leaves is whole files"
     assert "ERROR" not in collector.log
 
 

@@ -19,6 +19,7 @@ from prefork_logd.ipc import batch_builder
 from prefork_logd.ipc.batch import MOST_FILES
 from prefork_logd.ipc.batch_builder import BatchBuilder
 from prefork_logd.ipc.configuration import Configuration
+from prefork_logd.net.peers import peer_key
 from prefork_logd.records.record import make_record
 from prefork_logd.records.sender import NOBODY, Sender, make_sender
 from tests.support.batches import read
@@ -86,6 +87,19 @@ def test_a_day_ends_at_midnight() -> None:
         dispatcher.run(data, 0, 10, 1 << 20, "p:1", received_s)
     (batch,) = read(b"".join(bytes(piece) for piece in dispatcher.batch.build(1).pieces), [1 << 20])
     assert list(by_file(batch)) == [(1, "2026-11-22.jsonl"), (1, "2026-11-23.jsonl")]
+
+
+@pytest.mark.parametrize("is_native", [core.NATIVE, False])
+def test_a_file_counts_for_the_first_peer_with_lines_for_it(is_native: bool) -> None:
+    """In the batch, whatever its port; also where others of the same sender come in between."""
+    dispatcher = made("/l/{logger}.jsonl", is_native=is_native)
+    for peer, name in (("192.0.2.1:5", "a"), ("192.0.2.2:5", "b"), ("192.0.2.2:6", "a"), ("192.0.2.1:7", "c")):
+        data = len(frame(name)).to_bytes(4, "big") + frame(name)
+        dispatcher.run(data, 0, 10, 1 << 20, peer, RECEIVED_S)
+    (batch,) = read(b"".join(bytes(piece) for piece in dispatcher.batch.build(1).pieces), [1 << 20])
+    first, second = peer_key("192.0.2.1:1"), peer_key("192.0.2.2:1")
+    found = {one.file: one.file_peer for group in batch.groups for one in group.segments}
+    assert found == {"a.jsonl": first, "b.jsonl": second, "c.jsonl": first}
 
 
 @pytest.mark.parametrize("received_s", [-5.0, 1e20, float("nan")])
