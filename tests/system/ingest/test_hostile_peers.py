@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MAX_RECORD_BYTES = 1 << 20
 GARBAGE = struct.pack(">I", 7) + b"garbage"
 LIES = {
-    "2 GiB": (struct.pack(">I", 1 << 31) + b"rest", "a frame of 2147483648 bytes"),
-    "4 GiB": (struct.pack(">I", (1 << 32) - 1) + b"rest", "a frame of 4294967295 bytes"),
+    "2 GiB": (struct.pack(">I", 1 << 31) + b"rest", "a frame of 2,147,483,648 bytes"),
+    "4 GiB": (struct.pack(">I", (1 << 32) - 1) + b"rest", "a frame of 4,294,967,295 bytes"),
     "HTTP": (b"GET /metrics HTTP/1.1\r\nHost: logs\r\n\r\n", "an HTTP request"),
     "TLS": (bytes.fromhex("16030100c8010000c4030381"), "a TLS handshake"),
     "SSH": (b"SSH-2.0-OpenSSH_9.2\r\n", "an SSH client"),

@@ -553,7 +553,7 @@ def test_check_and_status_show_it(server: Server, tmp_path: Path) -> None:
         )
         assert "warning: store 'nats': replicas is 1" in done.stderr
         shown = edge.cli("status").stdout
-        assert "stream LOGS, 1 of 1 replicas in step, duplicate window 1 min 0 s" in shown
+        assert "stream LOGS, 1 of 1 replica in step, duplicate window 1 min 0 s" in shown
         assert "store nats: duplicate_window is below sync_wait" in shown
         server.kill()
         with edge.connect() as client:
