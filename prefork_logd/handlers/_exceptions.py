@@ -18,10 +18,10 @@ _MOST_NAME_CHARS = 200
 _MOST_FILES = 4096
 _PACKAGES = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep)
 _LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
-_MOST_CODES = 4096
+_MOST_PLACES = 4096
 _in_app_files = {}  # name of a source file: whether it is the application's
-_codes = {}  # id of a code object: it and its module's name, and what is said of each of its frames
-_groups = {}  # class of exceptions: whether it is one of groups
+_places = {}  # id of a code object and a line: the code, its module's name, and the frame's description
+_error_classes = {}  # class of exceptions: its name, its module, and whether it is one of groups
 
 
 def describe_exceptions(error, trace=None):
@@ -57,15 +57,24 @@ def _chain(error):
     return chain if len(chain) <= _MOST_EXCEPTIONS else chain[: _MOST_EXCEPTIONS - 1] + chain[-1:]
 
 
-def _is_group(error):
-    """Return whether it is an exception group, of Python 3.11 or of the package exceptiongroup."""
-    kind = type(error)
-    known = _groups.get(kind)
+def _about(kind):
+    """Return what is known of a class of exceptions: its name, its module, and whether it is one of groups.
+
+    Groups are those of Python 3.11 or of the package exceptiongroup.
+    """
+    known = _error_classes.get(kind)
     if known is None:
-        if len(_groups) >= _MOST_CODES:
-            _groups.clear()
-        known = _groups[kind] = any(one.__name__ == "BaseExceptionGroup" for one in kind.__mro__)
+        if len(_error_classes) >= _MOST_PLACES:
+            _error_classes.clear()
+        name, module = _short(getattr(kind, "__qualname__", kind.__name__)), _short(kind.__module__)
+        is_group = any(one.__name__ == "BaseExceptionGroup" for one in kind.__mro__)
+        known = _error_classes[kind] = name, module, is_group
     return known
+
+
+def _is_group(error):
+    """Return whether it is an exception group."""
+    return _about(type(error))[2]
 
 
 def _leaves(group):
@@ -83,13 +92,9 @@ def _leaves(group):
 
 
 def _described(error, trace=None):
-    kind = type(error)
+    name, module, _ = _about(type(error))
     frames, left_out = _frames(getattr(error, "__traceback__", trace))
-    found = {
-        "type": _short(getattr(kind, "__qualname__", kind.__name__)),
-        "module": _short(kind.__module__),
-        "frames": frames,
-    }
+    found = {"type": name, "module": module, "frames": frames}
     if left_out:
         found["frames_left_out"] = left_out
     return found
@@ -112,17 +117,20 @@ def _frames(trace):
 
 
 def _frame(trace):
+    """Return a frame as a dict, which others share: it is never changed."""
     frame = trace.tb_frame
-    code = frame.f_code
+    code, lineno = frame.f_code, trace.tb_lineno
     module = frame.f_globals.get("__name__")
-    # By its id, for to hash a code object takes longer than to describe it. It is kept, so the id is its own.
-    known = _codes.get(id(code))
+    # By the code's id, for to hash a code object takes longer than all of this. It is kept, so the id is its own.
+    place = id(code), lineno
+    known = _places.get(place)
     if known is None or known[0] is not code or known[1] is not module:
-        if len(_codes) >= _MOST_CODES:
-            _codes.clear()
-        function = _short(getattr(code, "co_qualname", code.co_name))
-        known = _codes[id(code)] = code, module, _short(module), function, _is_in_app(code.co_filename)
-    return {"module": known[2], "function": known[3], "lineno": trace.tb_lineno, "in_app": known[4]}
+        if len(_places) >= _MOST_PLACES:
+            _places.clear()
+        function, in_app = _short(getattr(code, "co_qualname", code.co_name)), _is_in_app(code.co_filename)
+        described = {"module": _short(module), "function": function, "lineno": lineno, "in_app": in_app}
+        known = _places[place] = code, module, described
+    return known[2]
 
 
 def _is_in_app(filename):

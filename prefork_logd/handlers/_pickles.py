@@ -4,7 +4,7 @@ Knows nothing of the network, sessions and files.
 """
 from __future__ import absolute_import, division
 
-import io
+import gc
 import logging
 import traceback
 
@@ -18,14 +18,18 @@ _PROTOCOL = 2 if PY2 else 4
 """The shortest and quickest protocol that every version of the same major number reads."""
 _LARGE_BYTES = 1 << 15
 _dumps = pickle.dumps
-_picklers = []  # and their buffers, which no thread uses just now
+_picklers = []  # each with what it has written, which no thread uses just now
 _LogRecord = logging.LogRecord
 _DEFAULT_FORMATTER = logging.Formatter()
 _NO_TRACEBACKS = (None, "", "\n")
 """Values of `exc_text` beside an exception that are not its traceback; loguru sets the last one."""
 _OWN_ATTRIBUTES = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime"}
 """The names of a LogRecord's own attributes."""
+_EXCEPTION = "prefork_logd.exception"
+_MOST_REFUSED = 1000
+_refused = set()  # names of attributes whose values a pickler has refused: such a value will come again
 _are_plain = PLAIN_KINDS.issuperset
+_referents = gc.get_referents
 
 
 def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None, is_short=False):
@@ -53,64 +57,115 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None, is_shor
                 attributes["prefork_logd.msg"] = message
     except Exception:  # noqa: BLE001 - __str__ of an argument may do anything
         attributes["msg"] = _unformatted(record)
-    attributes["args"] = None
     exceptions = None
     if attributes["exc_info"]:
         if attributes["exc_text"] in _NO_TRACEBACKS:
             attributes["exc_text"] = _traceback(attributes["exc_info"], formatter)
         exceptions = _exceptions(attributes["exc_info"])
-        attributes["exc_info"] = None
     if "message" in attributes:
         del attributes["message"]
     if is_short:
         try:
-            del attributes["args"], attributes["exc_info"], attributes["msecs"], attributes["relativeCreated"]
             if attributes["exc_text"] is None:
                 del attributes["exc_text"]
+            del attributes["args"], attributes["exc_info"], attributes["msecs"], attributes["relativeCreated"]
         except KeyError:  # a filter of the service has taken one away
-            pass
-    if not _are_plain(map(type, attributes.values())):
+            attributes["args"] = attributes["exc_info"] = None
+    else:
+        attributes["args"] = attributes["exc_info"] = None
+    # Plain values refer to nothing. Others that refer to nothing, such as a datetime, are refused by the pickler below:
+    # to look at the class of each value would take longer than all of this. Python 2 has no such pickler.
+    if (
+        _referents(*attributes.values())
+        or (_refused and not _refused.isdisjoint(attributes))
+        or (PY2 and not _are_plain(map(type, attributes.values())))
+    ):
         _make_plain(attributes, default)
     if exceptions:
-        attributes["prefork_logd.exception"] = exceptions
+        attributes[_EXCEPTION] = exceptions
+    # Without a memo, which nothing in a usual record refers to: that takes less time here and in the collector. A large
+    # record gets one, for it may have a long text many times.
     try:
-        data = _dump_plain(attributes)
-    except Exception:  # noqa: BLE001 - a formatter may have made anything of an exception
-        data = _dump_what_can_be(attributes)
-    return data if len(data) <= max_bytes else cut_record(attributes, max_bytes, _PROTOCOL)
+        try:
+            pickler = _picklers.pop()
+        except IndexError:
+            pickler = _make_pickler()
+        dump, take, more = pickler
+        dump(attributes)
+        data = take()
+        size = len(data)
+        if size > _LARGE_BYTES or more:
+            data = _dumps(attributes, _PROTOCOL)
+            size = len(data)
+        else:
+            _picklers.append(pickler)
+    except Exception:  # noqa: BLE001 - a refusal, or whatever pickle raises
+        data = _dump_refused(attributes, default, exceptions)
+        size = len(data)
+    return data if size <= max_bytes else cut_record(attributes, max_bytes, _PROTOCOL)
 
 
-def _dump_plain(attributes):
-    """Return the pickle of plain data, which is within itself nowhere. Raises what pickle raises.
+class _Written(list):
+    """What a pickler has written: a piece of bytes, or several of a large record."""
 
-    Without a memo, which nothing in a usual record refers to: that takes less time here and in the collector. A large
-    record gets one, for it may have a long text many times.
-    """
-    try:
-        pickler, room = _picklers.pop()
-    except IndexError:
-        pickler, room = _make_pickler()
-    pickler.dump(attributes)
-    if PY2:
-        data = pickler.getvalue()  # which empties it
-    elif room.tell() > _LARGE_BYTES:
-        return _dumps(attributes, _PROTOCOL)
-    else:
-        data = room.getvalue()
-        room.seek(0)
-        room.truncate()
-    if len(data) > _LARGE_BYTES:
-        return _dumps(attributes, _PROTOCOL)
-    _picklers.append((pickler, room))
-    return data
+    write = list.append
+
+
+class _Refusal(object):
+    """A table of how classes are pickled that refuses each: of Python 3.6 and 3.7, for objects."""
+
+    def __getitem__(self, kind):
+        raise TypeError("%s is not plain data" % kind)
+
+    get = __getitem__  # which a pickler written in Python calls
+
+
+class _PlainPickler(pickle.Pickler if not PY2 else object):
+    """Refuses whatever is not plain data, or lists, tuples, sets and dicts of it, before anything of it is read."""
+
+    dispatch_table = _Refusal()
+
+    def reducer_override(self, value):
+        """Refuse an object, a class or a function: Python 3.8 or newer calls this before anything else."""
+        raise TypeError("%s is not plain data" % type(value))
 
 
 def _make_pickler():
-    """Return a pickler without a memo, and the buffer that it writes to; on Python 2 that is its own."""
-    room = None if PY2 else io.BytesIO()
-    pickler = pickle.Pickler(_PROTOCOL) if PY2 else pickle.Pickler(room, _PROTOCOL)
+    """Return a pickler without a memo: its `dump`, a function that takes what it has written, and the rest of that.
+
+    There is a rest of a large record only, and on Python 2 never.
+    """
+    if PY2:
+        pickler = pickle.Pickler(_PROTOCOL)
+        take, more = pickler.getvalue, ()
+    else:
+        more = _Written()
+        pickler = _PlainPickler(more, _PROTOCOL)
+        take = more.pop
     pickler.fast = True
-    return pickler, room
+    return pickler.dump, take, more
+
+
+def _dump_refused(attributes, default, exceptions):
+    """Return the pickle of attributes of which one was refused, as plain data."""
+    if exceptions:
+        del attributes[_EXCEPTION]  # it is plain, and not one of the values that share a budget
+    if len(_refused) >= _MOST_REFUSED:
+        _refused.clear()
+    _refused.update(name for name in attributes if type(name) is str and type(attributes[name]) not in PLAIN_KINDS)
+    _make_plain(attributes, default)
+    if exceptions:
+        attributes[_EXCEPTION] = exceptions
+    try:
+        dump, take, more = pickler = _make_pickler()
+        dump(attributes)
+        data = take()
+        if len(data) > _LARGE_BYTES or more:
+            return _dumps(attributes, _PROTOCOL)
+    except Exception:  # noqa: BLE001 - a formatter may have made anything of an exception
+        return _dump_what_can_be(attributes)
+    _picklers.append(pickler)
+    return data
 
 
 def _dump_what_can_be(attributes):
@@ -131,10 +186,15 @@ def _make_plain(attributes, default):
     spread_extra(attributes)
     reading = Reading(default)
     for name, value in list(attributes.items()):
+        key = name
+        if type(name) not in PLAIN_KINDS:
+            del attributes[name]
+            key = text_of(name)
+            attributes[key] = value
         if type(value) in PLAIN_KINDS:
             continue
-        is_own = name in _OWN_ATTRIBUTES
-        attributes[name] = text_of(value) if is_own else reading.attribute(text_of(name), value)
+        is_own = key in _OWN_ATTRIBUTES
+        attributes[key] = text_of(value) if is_own else reading.attribute(text_of(key), value)
     if reading.truncated:
         add_truncated(attributes, [u"extra." + path for path in reading.truncated])
 

@@ -18,9 +18,9 @@ _HEADER = struct.Struct(">HBBI")
 _HELLO_BODY = struct.Struct(">BBI16sQH")
 BATCH_BODY = struct.Struct(">QI")
 LENGTH = struct.Struct(">I")
-_ONE_RECORD = struct.Struct(">HBBIQII")  # header, BATCH of one record up to that record's bytes
+ONE_RECORD_START = _HEADER.pack(MAGIC, BATCH, 0, 0)[:4]
 ONE_RECORD_EXTRA = 16
-pack_one_record = _ONE_RECORD.pack
+pack_one_record = struct.Struct(">4sIQII").pack  # header, BATCH of one record up to that record's bytes
 _GAP_BODY = struct.Struct(">QQddB")
 _WELCOME_BODY = struct.Struct(">BIIIQB")
 _NUMBER = struct.Struct(">Q")
@@ -109,7 +109,7 @@ class ClientProtocol(object):
         """Return a BATCH of one record, as `batch` would."""
         self.sent = max(self.sent, number)
         size = len(data)
-        return _ONE_RECORD.pack(MAGIC, BATCH, 0, size + ONE_RECORD_EXTRA, number, 1, size) + data
+        return pack_one_record(ONE_RECORD_START, size + ONE_RECORD_EXTRA, number, 1, size) + data
 
     def gap(self, first, count, oldest, newest, reason):
         """Return a GAP: these numbers were dropped, of records created (s) between oldest and newest."""

@@ -22,7 +22,7 @@ from ._notices import report_failure
 from ._options import Options, option
 from ._pickles import make_pickle
 from ._queue import OVERHEAD
-from ._session import BATCH, LENGTH, MAGIC, ONE_RECORD_EXTRA, pack_one_record
+from ._session import LENGTH, ONE_RECORD_EXTRA, ONE_RECORD_START, pack_one_record
 from ._sockets import NO_SIGNAL, PERHAPS
 from ._threads import watch_forks
 
@@ -169,7 +169,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         except BaseException:
             section.unstick(me)
             raise
-        if self._client.section.deferred:  # after a fork inside, another section
+        if section.deferred:
             self._client.take_deferred()
         return record
 
@@ -182,15 +182,15 @@ class SocketHandler(logging.handlers.SocketHandler):
         data = None
         client = self._client
         try:
+            options = client.options
             if self._has_own_pickle:
                 data = self.makePickle(record)[4:]
             else:
-                options = client.options
                 # A plain receiver gets all that the standard library sends.
                 data = make_pickle(
                     record, self.formatter, client.link.max_record_bytes, options.default, not options.fallback
                 )
-            if not HAS_FORK_HOOKS and self._pid != os.getpid():
+            if not HAS_FORK_HOOKS and self._pid != getpid():
                 # A value's __str__ has forked.
                 self._after_fork_in_child()
             link = client.link
@@ -205,8 +205,8 @@ class SocketHandler(logging.handlers.SocketHandler):
                 if events:
                     link.receive(events)
                 held = queue.held + size + OVERHEAD
-                if link.is_direct and held <= queue.options.limit_bytes:
-                    message = pack_one_record(MAGIC, BATCH, 0, size + ONE_RECORD_EXTRA, number, 1, size) + data
+                if held <= options.limit_bytes and (not events or link.is_direct):
+                    message = pack_one_record(ONE_RECORD_START, size + ONE_RECORD_EXTRA, number, 1, size) + data
                     queue.unacked.append((number, data, record.created))
                     queue.next = number + 1
                     queue.held = held

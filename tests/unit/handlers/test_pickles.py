@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 import logging
 import pickle
 import sys
 import threading
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd.handlers import make_pickle
+from prefork_logd.handlers import _pickles, make_pickle
 from prefork_logd.inputs.pickles.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
@@ -21,6 +24,89 @@ def record(message: str = "hello %s", *args: object, **extra: object) -> logging
     return logging.getLogger("shop").makeRecord(
         "shop", logging.INFO, "x.py", 1, message, args, None, "f", extra or None
     )
+
+
+class Account:
+    """Has private state."""
+
+    def __init__(self) -> None:
+        self._token = "t0ken"
+
+    def __str__(self) -> str:
+        return "an account"
+
+
+FOREIGN: list[tuple[Any, Any]] = [
+    (Account(), {"__class__": f"{__name__}.Account", "text": "an account"}),
+    ([1, {"a": Account()}], [1, {"a": {"__class__": f"{__name__}.Account", "text": "an account"}}]),
+    (Account, {"__name__": f"{__name__}.Account"}),
+    (record, {"__name__": f"{__name__}.record"}),
+    (decimal.Decimal("1.50"), "1.50"),
+    (dt.datetime(2026, 1, 2, tzinfo=dt.UTC), "2026-01-02T00:00:00+00:00"),
+    (bytearray(b"ab"), b"ab"),
+    (object, {"__name__": "builtins.object"}),
+    ((1, 2), [1, 2]),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), FOREIGN, ids=str)
+def test_values_are_made_plain(value: object, expected: object) -> None:
+    assert pickle.loads(make_pickle(record("hello", x=value, y=7), is_short=True))["x"] == expected
+
+
+@pytest.mark.parametrize(("value", "expected"), FOREIGN[:-1], ids=str)
+def test_the_pickler_itself_refuses_what_is_not_plain(
+    value: object, expected: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the look at what the values refer to finds nothing; the record has its exception all the same."""
+    monkeypatch.setattr(_pickles, "_referents", lambda *_: [])
+    monkeypatch.setattr(_pickles, "_refused", set())
+    made = record("failed", x=value, y=7)
+    try:
+        {}["first"]
+    except KeyError:
+        made.exc_info = sys.exc_info()
+    found = pickle.loads(make_pickle(made))
+    assert (found["x"], found["y"]) == (expected, 7)
+    assert found["prefork_logd.exception"][0]["type"] == "KeyError"
+    assert "prefork_logd.truncated" not in found
+
+
+def test_a_refusal_is_remembered_by_the_name_of_the_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such records are made plain at once from then on; the memory is bounded."""
+    monkeypatch.setattr(_pickles, "_refused", set())
+    refusals = []
+    refuse = _pickles._dump_refused
+    monkeypatch.setattr(_pickles, "_dump_refused", lambda *args: refusals.append(1) or refuse(*args))
+    for _ in range(3):
+        assert pickle.loads(make_pickle(record("paid", amount=decimal.Decimal(3))))["amount"] == "3"
+    assert len(refusals) == 1
+    monkeypatch.setattr(_pickles, "_MOST_REFUSED", 2)
+    for number in range(5):
+        make_pickle(record("paid", **{f"x{number}": decimal.Decimal(3)}))
+    assert len(_pickles._refused) <= 2
+
+
+def test_the_hook_is_asked_for_values_that_refer_to_nothing() -> None:
+    asked: list[object] = []
+
+    def default(value: object) -> object:
+        asked.append(value)
+        return "money"
+
+    made = record("paid", amount=decimal.Decimal(3))
+    assert pickle.loads(make_pickle(made, default=default))["amount"] == "money"
+    assert asked == [decimal.Decimal(3)]
+
+
+def test_the_name_of_an_attribute_is_made_plain() -> None:
+    """The names of a record's attributes may be anything that can be hashed."""
+    made = record("hello")
+    key: Any = Account()
+    made.__dict__[key] = 5
+    data = make_pickle(made)
+    assert b"t0ken" not in data
+    assert pickle.loads(data)["an account"] == 5
 
 
 @given(st.text(max_size=5000), st.integers(600, 4000))
