@@ -55,6 +55,8 @@ class TlsSocket(object):
         self.family = sock.family
         self.wants_write = False
         """Whether the handshake goes on when the socket can be written, and not when it can be read."""
+        self._has_received = False
+        self._failure = None  # of the bytes after those that were returned last
 
     def fileno(self):
         """Return the descriptor, for poll() and select()."""
@@ -79,15 +81,29 @@ class TlsSocket(object):
         """Close the socket. Sends nothing, and raises nothing."""
         close_socket(self._sock)
 
+    def _reason_for(self, error):
+        """Return the alert with which the peer has refused the connection, for a failed send; else the error itself.
+
+        TLS 1.3 completes the client's handshake before the server has checked its certificate (RFC 8446, 4.4.2.4). So
+        the client may send before the alert comes, and the reset for what it has sent may overtake the alert.
+        """
+        if not self._has_received:
+            try:
+                self.recv(RECV_BYTES)
+            except TlsError as alert:
+                return alert
+            except EnvironmentError:
+                pass
+        return error
+
     def _explained(self, error):
         """Return the TlsError for an error of `ssl`; other errors as they are."""
         if isinstance(error, TlsError):
             return error
         if isinstance(error, EnvironmentError) and type(error).__module__ not in ("ssl", "_ssl"):
             return error
-        text = printable(_DECORATED.match(text_of(error.args[-1] if error.args else error)).group(1))
-        # An older Python does not know the reasons of a newer OpenSSL, which are in the text all the same.
-        reason = text_of(getattr(error, "reason", None) or text.upper().replace(u" ", u"_"))
+        text = _text_of(error)
+        reason = _reason_of(error)
         if "Cert" in type(error).__name__ or reason == u"CERTIFICATE_VERIFY_FAILED":
             why = printable(text_of(getattr(error, "verify_message", None) or text).rstrip(u"."))
             remedy = u"tls_ca names the certificates to trust, tls_server_name the name to look for"
@@ -110,6 +126,15 @@ class TlsSocket(object):
         return u""
 
 
+def _text_of(error):
+    return printable(_DECORATED.match(text_of(error.args[-1] if error.args else error)).group(1))
+
+
+def _reason_of(error):
+    """Return the reason that OpenSSL gives; of one that is newer than this Python it is in the text."""
+    return text_of(getattr(error, "reason", None) or _text_of(error).upper().replace(u" ", u"_"))
+
+
 def _closed_early():
     return TlsError(u"closes the connection during the TLS handshake; does it take TLS on this port?", is_final=False)
 
@@ -128,7 +153,6 @@ class MemoryTlsSocket(TlsSocket):
         self._engine = tls.context.wrap_bio(self._incoming, self._outgoing, server_hostname=tls.server_name)
         self._unsent = b""  # encrypted, and not with the kernel yet
         self._taken = 0  # bytes of the caller that are encrypted, and not reported to it yet
-        self._failure = None  # of bytes that came after those that were returned last
         self._is_ended = False  # by the peer's close_notify
 
     def _handshake(self):
@@ -160,7 +184,10 @@ class MemoryTlsSocket(TlsSocket):
         """Encrypt a piece of the data and send it; return its length. Raises EnvironmentError."""
         if not self._taken:
             self._taken = self._encrypt(data)
-        self._push()
+        try:
+            self._push()
+        except EnvironmentError as error:
+            raise error if would_block(error) else self._reason_for(error)
         taken, self._taken = self._taken, 0
         return taken
 
@@ -188,6 +215,7 @@ class MemoryTlsSocket(TlsSocket):
             while not self._is_ended:
                 part = self._engine.read(size)
                 if part:
+                    self._has_received = True
                     parts.append(part)
                 else:
                     self._is_ended = True
@@ -262,18 +290,24 @@ class WrappedTlsSocket(TlsSocket):
         try:
             return self._engine.write(data)
         except EnvironmentError as error:
-            raise error if would_block(error) else self._explained(error)
+            raise error if would_block(error) else self._reason_for(self._explained(error))
 
     def recv(self, size):
         """Return the content of one TLS record; empty at the end. Raises EnvironmentError."""
+        if self._failure is not None:
+            raise self._failure
         try:
-            return self._engine.read(max(size, _RECORD_BYTES))
+            data = self._engine.read(max(size, _RECORD_BYTES))
         except EnvironmentError as error:
             if would_block(error):
                 raise
-            if self._is_at_end():
+            # After an alert the peer closes the connection, so both may be here already; the alert has the reason.
+            if u"ALERT" not in _reason_of(error) and self._is_at_end():
                 return b""
-            raise self._explained(error)
+            self._failure = self._explained(error)
+            raise self._failure
+        self._has_received = True
+        return data
 
     def _is_at_end(self):
         """Return whether the peer has closed the connection: versions of OpenSSL report that in different ways."""

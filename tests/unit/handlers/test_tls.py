@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_logd.handlers._sockets import would_block
-from prefork_logd.handlers._tls import TlsError, begin_tls
+from prefork_logd.handlers._tls import MemoryTlsSocket, TlsError, TlsSocket, WrappedTlsSocket, begin_tls
 from prefork_logd.handlers._tls_context import TlsContext
 from tests.support.authority import LOCAL, Authority
 
@@ -261,6 +261,43 @@ def test_a_server_that_wants_a_certificate(version: ssl.TLSVersion, make: Callab
         greet()
     assert raised.value.text.startswith("refuses the TLS connection: ")
     assert "certificate" in raised.value.remedy
+
+
+def refused(make: Callable[..., Pair]) -> Pair:
+    """Return a pair whose server has refused our side for want of a certificate, and has closed the connection."""
+    pair = make(verify_mode=ssl.CERT_REQUIRED)
+    for _ in range(6):
+        with contextlib.suppress(ssl.SSLError):
+            pair.theirs.do_handshake()
+        if pair.ours.handshake():
+            break
+    with contextlib.suppress(ssl.SSLError):
+        pair.theirs.do_handshake()
+    pair.theirs.close()
+    return pair
+
+
+@pytest.mark.parametrize("kind", [MemoryTlsSocket, WrappedTlsSocket])
+def test_the_reason_of_a_peer_that_has_refused_and_gone(
+    kind: type[TlsSocket], make: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """We send before we have read its alert; the error says the reason, and not that a pipe is broken."""
+    monkeypatch.setattr("prefork_logd.handlers._tls.MemoryTlsSocket", kind)
+    pair = refused(make)
+    with pytest.raises(TlsError, match=r"^refuses the TLS connection: .*certificate required$"):
+        pair.ours.send(b"x")
+    with pytest.raises(TlsError, match=r"^refuses the TLS connection: .*certificate required$"):
+        pair.ours.recv(1 << 14)
+
+
+@pytest.mark.parametrize("kind", [MemoryTlsSocket, WrappedTlsSocket])
+def test_the_reason_of_a_peer_that_is_gone_when_we_read(
+    kind: type[TlsSocket], make: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefork_logd.handlers._tls.MemoryTlsSocket", kind)
+    pair = refused(make)
+    with pytest.raises(TlsError, match=r"^refuses the TLS connection: .*certificate required$"):
+        pair.ours.recv(1 << 14)
 
 
 def test_a_peer_without_tls(make: Callable[..., Pair]) -> None:
