@@ -284,9 +284,9 @@ def test_the_reason_of_a_peer_that_has_refused_and_gone(
     """We send before we have read its alert; the error says the reason, and not that a pipe is broken."""
     monkeypatch.setattr("prefork_logd.handlers._tls.MemoryTlsSocket", kind)
     pair = refused(make)
-    with pytest.raises(TlsError, match=r"^refuses the TLS connection: .*certificate required$"):
+    with pytest.raises(TlsError, match=r"refuses the TLS connection: .*certificate required"):
         pair.ours.send(b"x")
-    with pytest.raises(TlsError, match=r"^refuses the TLS connection: .*certificate required$"):
+    with pytest.raises(TlsError, match=r"refuses the TLS connection: .*certificate required"):
         pair.ours.recv(1 << 14)
 
 
@@ -296,7 +296,7 @@ def test_the_reason_of_a_peer_that_is_gone_when_we_read(
 ) -> None:
     monkeypatch.setattr("prefork_logd.handlers._tls.MemoryTlsSocket", kind)
     pair = refused(make)
-    with pytest.raises(TlsError, match=r"^refuses the TLS connection: .*certificate required$"):
+    with pytest.raises(TlsError, match=r"refuses the TLS connection: .*certificate required"):
         pair.ours.recv(1 << 14)
 
 

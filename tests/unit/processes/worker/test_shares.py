@@ -8,7 +8,9 @@ import pytest
 
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes.worker import shares as module
-from prefork_logd.processes.worker.shares import SLICE_S, Shares
+from prefork_logd.processes.worker.shares import Shares
+
+SLICE_S = 0.001
 
 
 class Clock:
@@ -76,6 +78,7 @@ class Line:
 def line(monkeypatch: pytest.MonkeyPatch) -> Line:
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "SLICE_S", SLICE_S)
     return Line(clock)
 
 

@@ -162,9 +162,12 @@ def test_who_sends_little_is_read_and_sent_on_before_those_who_wait(
 
 
 @pytest.mark.slow
-def test_a_turn_is_short_whatever_is_sent(whole: Whole, monkeypatch: pytest.MonkeyPatch, long_turns: float) -> None:
+def test_a_turn_is_short_whatever_is_sent(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch, in_service: tuple[float, float]
+) -> None:
     """Twenty clients whose every frame is left to Python."""
-    monkeypatch.setattr(loops, "TURN_S", long_turns)
+    monkeypatch.setattr(loops, "TURN_S", in_service[0])
+    monkeypatch.setattr(shares, "SLICE_S", in_service[1])
     count = 100_000 // len(SLOW)
     clients = [whole.connect(framed(SLOW, count)) for _ in range(20)]
     longest = 0.0
