@@ -77,8 +77,8 @@ class Endings(object):
         if not client.queue.writes_ahead and not is_done:
             text = u"did not acknowledge %s before the handler was closed" % count_records(counts["held"])
         elif counts["unspooled"]:
-            text = u"%d records were neither acknowledged nor written to the spool before the handler was closed"
-            text %= counts["unspooled"]
+            text = u"did not acknowledge %s before the handler was closed, and the spool does not have them"
+            text %= count_records(counts["unspooled"])
         elif counts["dropped"]:
             text = u"got all other records before the handler was closed"
         else:

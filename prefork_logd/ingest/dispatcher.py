@@ -11,6 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import RecordRejected
 from prefork_logd.ingest import core
 from prefork_logd.ingest._core_py import STOP
@@ -348,7 +349,7 @@ class Dispatcher:
         """Tell whether rejected.jsonl gets an entry about a peer; report those left out before it."""
         left_out = self._rejections.admit_entry(peer)
         if left_out > 0:
-            what = f"{left_out} rejected frames before this one are not listed here"
+            what = f"not listed here, before this one: {format_count(left_out, 'rejected frame')}"
             self.batch.add(REJECTED_OUTPUT, render_rejected(peer, received_s, "left-out", what, b"", 0))
         return left_out >= 0
 

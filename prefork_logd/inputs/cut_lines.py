@@ -117,6 +117,9 @@ def decode_cut_line(cut: _Cut, leaves_text: bool, is_escaped: bool, peer: str, r
     record = decode_line(line, peer, received_s)
     if head.name and (head.text >= 0 or len(head.opened) > 1):
         paths.insert(0, _path_of(record, head.name, mark))
+    elif head.text >= 0:
+        # The name of an attribute was cut.
+        paths.append("extra")
     record.truncated = list(dict.fromkeys([*record.truncated, *paths]))
     return record
 

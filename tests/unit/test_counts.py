@@ -28,8 +28,6 @@ CONSTANT = re.compile(r"_?[A-Z][A-Z_]+|\w+\.MOST\w*")
 OWN_WORDS = {
     # The handlers stand alone and have a helper of their own (_compat.count_records).
     "handlers": "bytes|characters|records",
-    # An entry of rejected.jsonl.
-    "ingest/dispatcher.py": "frames",
     # Parts of stored values, which the compiled core writes, too: docs/record.md promises their form.
     "records/values.py": "characters",
     "inputs/pickles/opcodes.py": "bytes|digits",

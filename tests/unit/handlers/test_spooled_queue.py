@@ -157,7 +157,7 @@ def test_a_directory_that_cannot_be_is_said_and_counted(
     err = capsys.readouterr().err
     assert err.count("cannot be written: File exists") == 1
     assert err.count("records are dropped") == (not in_memory)
-    assert f"{counters['unspooled']} records were neither acknowledged nor written" in err
+    assert f"did not acknowledge {counters['unspooled']} records before the handler was closed, and the spool" in err
 
 
 def test_a_removed_directory_is_made_anew_with_all_that_is_held(

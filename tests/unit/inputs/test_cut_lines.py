@@ -117,6 +117,14 @@ def test_no_escape_or_character_is_cut_in_two(escape: str, shift: int) -> None:
     assert (record.levelno, record.truncated) == (40, ["message"])
 
 
+def test_a_name_that_was_cut_is_told() -> None:
+    record = cut(b'{"message":"the message","%b":1,"level":"error"}' % (b"n" * 1000))
+    (name,) = record.extra
+    assert name.startswith("nn")
+    assert "bytes cut" in name
+    assert (record.levelno, record.truncated) == (40, ["extra"])
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(max_size=300) | st.floats(allow_nan=False),
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=8), inner, max_size=6),

@@ -84,6 +84,7 @@ def test_an_opened_store_is_used_while_the_journal_stays(
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_search_that_ends_late_gives_its_place_back_at_once(settings: Settings) -> None:
     """When its client has gone: its process is killed, and the next search works."""
     slow = Filters(tree=parse('message=~"(a|b)*a(a|b){200}"', now=0.0))
