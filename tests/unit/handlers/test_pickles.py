@@ -47,14 +47,15 @@ FOREIGN: list[tuple[Any, Any]] = [
     (object, {"__name__": "builtins.object"}),
     ((1, 2), [1, 2]),
 ]
+FOREIGN_IDS = [f"{type(value).__name__}-{number}" for number, (value, _) in enumerate(FOREIGN)]
 
 
-@pytest.mark.parametrize(("value", "expected"), FOREIGN, ids=str)
+@pytest.mark.parametrize(("value", "expected"), FOREIGN, ids=FOREIGN_IDS)
 def test_values_are_made_plain(value: object, expected: object) -> None:
     assert pickle.loads(make_pickle(record("hello", x=value, y=7), is_short=True))["x"] == expected
 
 
-@pytest.mark.parametrize(("value", "expected"), FOREIGN[:-1], ids=str)
+@pytest.mark.parametrize(("value", "expected"), FOREIGN[:-1], ids=FOREIGN_IDS[:-1])
 def test_the_pickler_itself_refuses_what_is_not_plain(
     value: object, expected: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
