@@ -4,7 +4,8 @@ Knows nothing of classes: the values are plain data.
 """
 from __future__ import absolute_import, division
 
-from ._compat import PY2, TEXT, pickle, text_of
+from ._compat import PY2, TEXT, text_of
+from ._pickler import dump_plain
 from ._values import PLAIN_KINDS, REST
 
 TRUNCATED = "prefork_logd.truncated"
@@ -44,18 +45,18 @@ def cut_record(attributes, max_bytes, protocol):
             if size > share:
                 attributes[name] = _cut(attributes[name], max(share, _LEAST), name)
                 add_truncated(attributes, [_FIELDS.get(name) or u"extra." + text_of(name)[:_LEAST]])
-        data = pickle.dumps(attributes, protocol)
+        data = dump_plain(attributes, protocol)
         if len(data) <= max_bytes:
             return data
         room = room * 3 // 4
     kept = dict((name, attributes.get(name)) for name in _KEPT)
     kept["msg"] = u"(a record of more than %d bytes, too many values to keep)" % max_bytes
     kept[TRUNCATED] = [u"extra"]
-    return pickle.dumps(kept, protocol)
+    return dump_plain(kept, protocol)
 
 
 def _size(value):
-    return len(pickle.dumps(value, _MEASURE)) - _FRAME
+    return len(dump_plain(value, _MEASURE)) - _FRAME
 
 
 def _share(sizes, room):

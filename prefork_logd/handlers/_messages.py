@@ -46,6 +46,6 @@ def spread(attributes, fields):
 def spread_extra(attributes):
     """Put the fields of loguru's `extra`, which is one attribute, beside the others."""
     fields = attributes.get("extra")
-    if isinstance(fields, dict):
+    if issubclass(type(fields), dict):  # isinstance asks the value for its __class__
         del attributes["extra"]
-        spread(attributes, fields)
+        spread(attributes, dict.copy(fields))  # at once: another thread may change it meanwhile

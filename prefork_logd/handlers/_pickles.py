@@ -8,16 +8,16 @@ import gc
 import logging
 import traceback
 
-from ._compat import PY2, TEXT, pickle, text_of
+from ._compat import PY2, TEXT, text_of
 from ._cutting import add_truncated, cut_record
 from ._exceptions import describe_exceptions
 from ._messages import spread_extra, spread_message
-from ._values import PLAIN_KINDS, Reading
+from ._pickler import dump_plain, make_pickler
+from ._values import PLAIN_IDS, PLAIN_KINDS, Reading
 
 _PROTOCOL = 2 if PY2 else 4
 """The shortest and quickest protocol that every version of the same major number reads."""
 _LARGE_BYTES = 1 << 15
-_dumps = pickle.dumps
 _picklers = []  # each with what it has written, which no thread uses just now
 _LogRecord = logging.LogRecord
 _DEFAULT_FORMATTER = logging.Formatter()
@@ -27,7 +27,8 @@ _OWN_ATTRIBUTES = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict
 """The names of a LogRecord's own attributes."""
 _EXCEPTION = "prefork_logd.exception"
 _MOST_REFUSED = 1000
-_refused = set()  # names of attributes whose values a pickler has refused: such a value will come again
+_refused = set()  # names of attributes whose values a pickler has refused or that are large: such will come again
+_MANY = 10000
 _are_plain = PLAIN_KINDS.issuperset
 _referents = gc.get_referents
 
@@ -75,12 +76,16 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None, is_shor
         attributes["args"] = attributes["exc_info"] = None
     # Plain values refer to nothing. Others that refer to nothing, such as a datetime, are refused by the pickler below:
     # to look at the class of each value would take longer than all of this. Python 2 has no such pickler.
-    if (
-        _referents(*attributes.values())
-        or (_refused and not _refused.isdisjoint(attributes))
-        or (PY2 and not _are_plain(map(type, attributes.values())))
-    ):
+    if _refused and not _refused.isdisjoint(attributes):
         _make_plain(attributes, default)
+    else:
+        found = _referents(*attributes.values())
+        if found:
+            if len(found) > _MANY:  # to find so many takes longer than to read the first of them
+                _remember(attributes)
+            _make_plain(attributes, default)
+        elif PY2 and not _is_plain(attributes):
+            _make_plain(attributes, default)
     if exceptions:
         attributes[_EXCEPTION] = exceptions
     # Without a memo, which nothing in a usual record refers to: that takes less time here and in the collector. A large
@@ -89,13 +94,13 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None, is_shor
         try:
             pickler = _picklers.pop()
         except IndexError:
-            pickler = _make_pickler()
+            pickler = make_pickler(_PROTOCOL)
         dump, take, more = pickler
         dump(attributes)
         data = take()
         size = len(data)
         if size > _LARGE_BYTES or more:
-            data = _dumps(attributes, _PROTOCOL)
+            data = dump_plain(attributes, _PROTOCOL)
             size = len(data)
         else:
             _picklers.append(pickler)
@@ -105,74 +110,49 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None, is_shor
     return data if size <= max_bytes else cut_record(attributes, max_bytes, _PROTOCOL)
 
 
-class _Written(list):
-    """What a pickler has written: a piece of bytes, or several of a large record."""
-
-    write = list.append
-
-
-class _Refusal(object):
-    """A table of how classes are pickled that refuses each: of Python 3.6 and 3.7, for objects."""
-
-    def __getitem__(self, kind):
-        raise TypeError("%s is not plain data" % kind)
-
-    get = __getitem__  # which a pickler written in Python calls
-
-
-class _PlainPickler(pickle.Pickler if not PY2 else object):
-    """Refuses whatever is not plain data, or lists, tuples, sets and dicts of it, before anything of it is read."""
-
-    dispatch_table = _Refusal()
-
-    def reducer_override(self, value):
-        """Refuse an object, a class or a function: Python 3.8 or newer calls this before anything else."""
-        raise TypeError("%s is not plain data" % type(value))
-
-
-def _make_pickler():
-    """Return a pickler without a memo: its `dump`, a function that takes what it has written, and the rest of that.
-
-    There is a rest of a large record only, and on Python 2 never.
-    """
-    if PY2:
-        pickler = pickle.Pickler(_PROTOCOL)
-        take, more = pickler.getvalue, ()
-    else:
-        more = _Written()
-        pickler = _PlainPickler(more, _PROTOCOL)
-        take = more.pop
-    pickler.fast = True
-    return pickler.dump, take, more
+def _is_plain(attributes):
+    """Return whether values are plain, by their classes, and names without state of their own (Python 2)."""
+    try:
+        # Names are looked at as values are above: an object with attributes refers to them.
+        return _are_plain(map(type, attributes.values())) and not _referents(*attributes)
+    except Exception:  # noqa: BLE001 - the __hash__ of a metaclass may do anything
+        return False
 
 
 def _dump_refused(attributes, default, exceptions):
     """Return the pickle of attributes of which one was refused, as plain data."""
     if exceptions:
         del attributes[_EXCEPTION]  # it is plain, and not one of the values that share a budget
-    if len(_refused) >= _MOST_REFUSED:
-        _refused.clear()
-    _refused.update(name for name in attributes if type(name) is str and type(attributes[name]) not in PLAIN_KINDS)
+    _remember(attributes)
     _make_plain(attributes, default)
     if exceptions:
         attributes[_EXCEPTION] = exceptions
     try:
-        dump, take, more = pickler = _make_pickler()
+        dump, take, more = pickler = make_pickler(_PROTOCOL)
         dump(attributes)
         data = take()
         if len(data) > _LARGE_BYTES or more:
-            return _dumps(attributes, _PROTOCOL)
+            return dump_plain(attributes, _PROTOCOL)
     except Exception:  # noqa: BLE001 - a formatter may have made anything of an exception
         return _dump_what_can_be(attributes)
     _picklers.append(pickler)
     return data
 
 
+def _remember(attributes):
+    """Remember which attributes have values that are not plain; not a record's own ones, which each record has."""
+    for name, value in attributes.items():
+        if type(name) is str and id(type(value)) not in PLAIN_IDS and name not in _OWN_ATTRIBUTES:
+            if len(_refused) >= _MOST_REFUSED:
+                _refused.clear()
+            _refused.add(name)
+
+
 def _dump_what_can_be(attributes):
     """Return the pickle of the attributes, with the texts of those that cannot be pickled."""
     for name in list(attributes):
         attributes[name] = _picklable(attributes[name])
-    return _dumps(attributes, _PROTOCOL)
+    return dump_plain(attributes, _PROTOCOL)
 
 
 def _exceptions(exc_info):
@@ -187,11 +167,13 @@ def _make_plain(attributes, default):
     reading = Reading(default)
     for name, value in list(attributes.items()):
         key = name
-        if type(name) not in PLAIN_KINDS:
+        if id(type(name)) not in PLAIN_IDS:
             del attributes[name]
             key = text_of(name)
+            while key in attributes:
+                key += "_"
             attributes[key] = value
-        if type(value) in PLAIN_KINDS:
+        if id(type(value)) in PLAIN_IDS:
             continue
         is_own = key in _OWN_ATTRIBUTES
         attributes[key] = text_of(value) if is_own else reading.attribute(text_of(key), value)
@@ -222,7 +204,7 @@ def _traceback(exc_info, formatter):
 def _picklable(value):
     """Return the value, or its text if it cannot be pickled."""
     try:
-        _dumps(value, _PROTOCOL)
+        dump_plain(value, _PROTOCOL)
     except Exception:  # noqa: BLE001
         return text_of(value)
     return value

@@ -34,7 +34,7 @@ _FIRST_ITEMS = 10
 _FIRST_ROWS = 5
 _MOST_BYTES = 1 << 16
 _MOST_KINDS = 1000
-_kinds = {}  # class to its reader
+_kinds = {}  # id of a class: the class, which is kept so that the id is its own, and its reader
 
 
 class Fields(object):
@@ -49,17 +49,16 @@ class Fields(object):
 
 def reader_of(kind):
     """Return the function that makes simpler data of an object of this class, or a Fields; None if there is none."""
-    try:
-        return _kinds[kind]
-    except KeyError:
-        pass
+    known = _kinds.get(id(kind))  # not by the class: its metaclass may have a __hash__ that raises
+    if known is not None:
+        return known[1]
     try:
         found = _find_reader(kind)
     except Exception:  # noqa: BLE001 - a metaclass may do anything
         found = None
     if len(_kinds) >= _MOST_KINDS:
         _kinds.clear()
-    _kinds[kind] = found
+    _kinds[id(kind)] = kind, found
     return found
 
 

@@ -14,9 +14,11 @@ from ._readers import Fields, describe_object, reader_of
 
 PLAIN_KINDS = frozenset([type(None), bool, int, float, str, bytes, TEXT, type(1 << 64)])
 """Classes whose objects are sent as they are."""
+PLAIN_IDS = frozenset(map(id, PLAIN_KINDS))
+"""Their ids: to look for a class itself would call the `__hash__` and `__eq__` of its metaclass."""
 CUT, REST, CYCLE = u"<truncated>", u"...", u"<cycle>"
 """In the place of a value that was left out; key of the number of those that were; a value within itself."""
-_SEQUENCES = frozenset([list, tuple, set, frozenset, collections.deque])
+_SEQUENCE_IDS = frozenset(map(id, (list, tuple, set, frozenset, collections.deque)))
 _MOST_VALUES = 10000
 _LEAST_VALUES = 100
 """How many values an attribute may have although the others have used up the budget; together as many once more."""
@@ -51,7 +53,7 @@ class Reading(object):
     def _plain(self, value):
         """Return plain data. An Exception of the value's own code costs this value."""
         kind = type(value)
-        if kind in PLAIN_KINDS:
+        if id(kind) in PLAIN_IDS:
             return value
         if len(self._open) >= _MOST_DEPTH or self._left <= 0:
             return self._cut()
@@ -61,7 +63,7 @@ class Reading(object):
         try:
             if kind is dict:
                 return self._object(value)
-            if kind in _SEQUENCES:
+            if id(kind) in _SEQUENCE_IDS:
                 return self._items(value)
             return self._foreign(kind, value)
         except Exception as error:  # noqa: BLE001 - the code of any class may run here
@@ -88,7 +90,7 @@ class Reading(object):
                 self.note()
                 break
             self._left -= 1
-            result.append(value if type(value) in PLAIN_KINDS else self._at(u"%d" % place, value))
+            result.append(value if id(type(value)) in PLAIN_IDS else self._at(u"%d" % place, value))
         return result
 
     def _object(self, values):
@@ -100,8 +102,8 @@ class Reading(object):
                 self.note()
                 break
             self._left -= 1
-            name = key if type(key) in PLAIN_KINDS else text_of(key)[:_MOST_KEY]
-            result[name] = value if type(value) in PLAIN_KINDS else self._at(text_of(name), value)
+            name = key if id(type(key)) in PLAIN_IDS else text_of(key)[:_MOST_KEY]
+            result[name] = value if id(type(value)) in PLAIN_IDS else self._at(text_of(name), value)
         return result
 
     def _at(self, name, value):

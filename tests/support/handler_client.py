@@ -141,7 +141,24 @@ def values(host, port, **arguments):
     record.stack_info = "kept stack"
     LOG.handle(record)
     LOG.info({"event": "paid", "user": 17})
+    unhashable = type("Meta", (type,), {"__eq__": lambda self, other: self is other, "__hash__": None})
+    private = unhashable("Private", (object,), {"__str__": lambda self: "private"})()
+    private.token = "t0ken"
+    LOG.info("private", extra={"private": private, "items": [private], "fine": 5, "extra": Liar()})
+    LOG.info("names", extra={Liar(): 5})
     say(flushed=handler.flush(10), counters=handler.counters())
+
+
+class Liar(object):
+    """Says that it is a dict, and has private state."""
+
+    __class__ = property(lambda self: dict)
+
+    def __init__(self):
+        self.token = "t0ken"
+
+    def __str__(self):
+        return "liar"
 
 
 class Worse_error(Exception):

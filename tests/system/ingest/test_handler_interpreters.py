@@ -155,7 +155,8 @@ def test_values_that_cannot_be_pickled_formatted_or_told_go_as_text(version, col
     found = run(version, "values", collector)
     assert found["counters"]["dropped"] == 0
     records = [pickle.loads(body, encoding="utf-8") for body in collector.records]
-    odd, worse, apples, argument, worst, message, large, snow, data, failed, untold, queued, fields = records
+    odd, worse, apples, argument, worst, message, large, snow, data, failed, untold, queued, fields = records[:-2]
+    private, names = records[-2:]
     assert (odd["odd"]["text"], odd["fine"]) == ("odd one", 5)
     assert "lock" in odd["lock"]["text"]
     assert "<lambda>" in odd["call"]["__name__"]
@@ -180,6 +181,9 @@ def test_values_that_cannot_be_pickled_formatted_or_told_go_as_text(version, col
     assert version == "2.7" or "KeyError: 'first'" in failed["exc_text"]
     assert "Worse_error" in untold["exc_text"]
     assert (queued["exc_text"], queued["stack_info"]) == ("kept text", "kept stack")
+    assert (private["private"]["text"], private["items"][0]["text"], private["fine"]) == ("private", "private", 5)
+    assert (private["extra"]["text"], names["liar"]) == ("liar", 5)
+    assert not any(b"t0ken" in body for body in collector.records)
 
 
 @pytest.mark.parametrize("version", ["3.6", "3.13"])

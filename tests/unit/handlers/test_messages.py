@@ -51,3 +51,16 @@ def test_the_fields_of_loguru_are_not_nested_again() -> None:
     found = told("paid", extra={"user": 17, "name": "ada"})
     assert (found["user"], found["name"], found["name_"]) == (17, "shop", "ada")
     assert "extra" not in found
+
+
+def test_an_extra_that_says_it_is_a_dict_is_a_value() -> None:
+    class Unbound:
+        """As a proxy of werkzeug is outside of a request."""
+
+        @property
+        def __class__(self) -> Any:
+            raise RuntimeError("outside of a request")
+
+    found = told("hello", extra=Unbound(), y=7)
+    assert (found["msg"], found["y"]) == ("hello", 7)
+    assert found["extra"]["__class__"].endswith("Unbound")

@@ -110,6 +110,85 @@ def test_the_name_of_an_attribute_is_made_plain() -> None:
     assert pickle.loads(data)["an account"] == 5
 
 
+@pytest.mark.parametrize("name", ["msg", "levelname", "y"])
+def test_a_name_that_is_made_plain_takes_no_other_one_s_place(name: str) -> None:
+    class Name:
+        def __str__(self) -> str:
+            return name
+
+    made = record("hello", y=7)
+    key: Any = Name()
+    made.__dict__[key] = 5
+    found = pickle.loads(make_pickle(made))
+    assert (found["msg"], found["levelname"], found["y"]) == ("hello", "INFO", 7)
+    assert found[name + "_"] == 5
+
+
+class Unhashable(type):
+    """As a class with __eq__ and without __hash__ is, a class of this one cannot be hashed."""
+
+    def __eq__(cls, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Entity(Account, metaclass=Unhashable):
+    """Claims to be equal to every class."""
+
+
+ENTITY = {"__class__": f"{__name__}.Entity", "text": "an account"}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Entity(), ENTITY),
+        ([Entity(), 1], [ENTITY, 1]),
+        ({"a": Entity()}, {"a": ENTITY}),
+        ({Entity(): 1}, {"an account": 1}),
+    ],
+    ids=["value", "item", "value of a key", "key"],
+)
+def test_a_class_that_cannot_be_hashed_costs_nothing(value: object, expected: object) -> None:
+    made = record("hello", x=value, y=7)
+    made.levelname = Entity()  # type: ignore[assignment]
+    data = make_pickle(made)
+    found = pickle.loads(data)
+    assert (found["x"], found["y"], found["msg"], found["levelname"]) == (expected, 7, "hello", "an account")
+    assert b"t0ken" not in data
+
+
+def test_python_2_takes_a_class_that_cannot_be_hashed_for_a_foreign_one() -> None:
+    assert _pickles._is_plain({"x": 1, "y": None})
+    assert not _pickles._is_plain({"x": Entity()})
+    assert not _pickles._is_plain({"x": Account()})
+    assert not _pickles._is_plain({Account(): 1})
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_own_attributes_and_small_values_are_not_remembered(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large values are: to find all that they refer to is done for the first such record only."""
+    monkeypatch.setattr(_pickles, "_refused", set())
+    looks: list[int] = []
+    look = _pickles._referents
+    monkeypatch.setattr(_pickles, "_referents", lambda *values: looks.append(1) or look(*values))
+    for _ in range(3):
+        made = record("paid", ids=list(range(size)))
+        made.lineno = decimal.Decimal(3)  # type: ignore[assignment]
+        found = pickle.loads(make_pickle(made))
+        assert found["ids"][:1] == [0]
+        assert found["lineno"] == "3"
+    assert _pickles._refused == (set() if size == 1 else {"ids"})
+    assert len(looks) == (3 if size == 1 else 1)
+
+
+def test_one_record_does_not_exceed_the_memory_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pickles, "_refused", set())
+    make_pickle(record("paid", **{f"x{number}": decimal.Decimal(3) for number in range(3000)}))
+    assert 0 < len(_pickles._refused) <= _pickles._MOST_REFUSED
+
+
 @given(st.text(max_size=5000), st.integers(600, 4000))
 def test_a_pickle_is_never_larger_than_it_may_be(text: str, max_bytes: int) -> None:
     """Texts are cut, and the record says so."""
