@@ -263,10 +263,15 @@ def forks_in_c(host, port, **arguments):
     import ctypes
 
     fork = ctypes.PyDLL(None).fork  # PyDLL holds the interpreter's lock, which the child needs.
+    # Python 3 itself hangs in the child if another thread has just asked for that lock (drop_gil in ceval_gil.h waits
+    # for that thread to take it). With a long interval no thread asks.
+    set_interval = getattr(sys, "setswitchinterval", lambda _: None)
+    set_interval(1000.0)
     handler = attach(host, port, **arguments)
     for number in range(100):
         LOG.info("parent record %d", number)
     pid = fork()
+    set_interval(0.005)
     who = "parent" if pid else "child"
     if not pid:
         signal.alarm(20)
