@@ -286,8 +286,7 @@ cdef class Core:
     cdef bint capable
     cdef char[40] mark_text
     cdef bint busy          # in `run`, which keeps pointers into its sinks
-    cdef const uint8_t* next_frame
-    cdef size_t next_size   # of the frame behind the present one; 0: there is none
+    cdef const uint8_t* data_end   # of the data of `run`; NULL: there is one frame
 
     def __cinit__(self):
         memset(&self.machine, 0, sizeof(Machine))
@@ -645,12 +644,10 @@ cdef class Core:
             return False
         if self.fields.has_containers and not unfold(&self.machine, &self.fields):
             return False
-        if self.next_size:
-            foresee(self.next_frame, self.next_size)
+        if are_many:
+            self._foresee_next(frame + size)
         self.machine.redacted = False
         if self.secrets.forms and may_hold_forms(&self.machine, &self.fields):
-            return False
-        if self.secrets.patterns_count and names_secret_value(&self.machine, &self.fields):
             return False
         if self.samples:
             sample = self._find_sample()
@@ -750,15 +747,14 @@ cdef class Core:
             raise RuntimeError("a Core that calls `slow` takes no other frame meanwhile")
         return 0
 
-    cdef inline void _find_next(self, const uint8_t* octets, size_t at, size_t stop) noexcept:
-        """Note the frame whose length stands at `at`, if it is whole. The mark of a message is no such length."""
+    cdef void _foresee_next(self, const uint8_t* at) noexcept:
+        """Look at the frame whose length stands at `at`, if it is whole. The mark of a message is no such length."""
         cdef uint32_t length
-        if stop - at >= 4:
-            memcpy(&length, octets + at, 4)
+        if self.data_end != NULL and self.data_end - at >= 4:
+            memcpy(&length, at, 4)
             length = __builtin_bswap32(length)
-            if length <= MOST_BYTES and length <= stop - at - 4:
-                self.next_frame = octets + at + 4
-                self.next_size = length
+            if length <= MOST_BYTES and <ptrdiff_t> length <= self.data_end - at - 4:
+                foresee(at + 4, length)
 
     def lines(self, frame, str peer not None, double received, sender=None):
         """Return each output's line of one frame (None: filtered out), or None if Python has to judge the record."""
@@ -774,7 +770,7 @@ cdef class Core:
             one = sinks[index]
             self.outs[index] = &one.out
         PyObject_GetBuffer(frame, &view, PyBUF_SIMPLE)
-        self.next_size = 0
+        self.data_end = NULL
         begin_stretches()
         try:
             done = self._render(<const uint8_t*> view.buf, view.len)
@@ -826,6 +822,7 @@ cdef class Core:
             has_parted = self._has_parted(sinks)
             gathered = size_of(sinks)
             begin_stretches()
+            self.data_end = octets + stop
             self.busy = True
             while taken < count and stop - position >= 4:
                 if header_bytes > 0 and octets[position] == 0xF7 and octets[position + 1] == 0x50:
@@ -841,9 +838,6 @@ cdef class Core:
                     for index in range(self.outputs):
                         self.parted[index].size = 0
                 made_before = self.machine.made_by_python
-                self.next_size = 0
-                if are_many:
-                    self._find_next(octets, position + 4 + length, stop)
                 if capable and self._render(octets + position + 4, length):
                     if has_parted:
                         is_last = self._part(sinks)
@@ -906,8 +900,7 @@ def foreseen():
 
 def expect_many():
     """Foresee stretches for a while, as if many were in use: for tests."""
-    global are_many
-    are_many = True
+    expect_stretches(True)
 
 
 def unlearn():

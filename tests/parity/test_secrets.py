@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefork_logd.config.outputs import OutputSettings
 from prefork_logd.config.redact import DEFAULT_KEYS
 from prefork_logd.ingest import core as native
 from prefork_logd.records.redaction import Redactor
@@ -118,6 +119,16 @@ def test_extra_itself_may_be_a_name_and_a_value() -> None:
     redactor = Redactor(DEFAULT_KEYS)
     agree({"key": "token", "value": "x"}, redactor)
     agree({"key": "token", "values": "x", "value": 1}, Redactor(["*cookie"]), native=True)
+
+
+@pytest.mark.parametrize("chosen", [{}, {"format": "text", "template": "%(message)s"}, {"level": "ERROR"}], ids=repr)
+def test_every_output_leaves_a_name_and_a_value_to_python(chosen: dict[str, Any]) -> None:
+    """JSON, a text of the record's own values, and one that leaves the record out; a value alone does not count."""
+    core = sides.core([OutputSettings(path="a", **chosen)], Redactor(DEFAULT_KEYS))
+    pair = pickle.dumps(USUAL | {"value": "x", "name_of": 1, "key": "token"}, 4)
+    assert core.lines(pair, sides.PEER, sides.RECEIVED) is None
+    alone = pickle.dumps(USUAL | {"value": "x", "key": "order"}, 4)
+    assert core.lines(alone, sides.PEER, sides.RECEIVED) is not None
 
 
 @pytest.mark.parametrize("number", [4111111111111111, 4111111111111112, 4000000000000000006, 6 * 10**18, -(10**15)])

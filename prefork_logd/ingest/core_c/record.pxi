@@ -482,7 +482,7 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
             return False
         for index in range(0, fields.extras_count, 2):
             node = fields.extras[index]
-            if not put_name(out, node, index != 0):
+            if is_secret_value(m, fields, node) or not put_name(out, node, index != 0):
                 return False
             if not put_under(m, out, node, fields.extras[index + 1], 1):
                 return False
@@ -523,17 +523,22 @@ cdef bint may_hold_forms(Machine* m, Fields* fields) noexcept nogil:
     return False
 
 
-cdef bint names_secret_value(Machine* m, Fields* fields) noexcept nogil:
-    """Tell whether extra itself is the name of a secret and its value, as `{"key": "token", "value": "x"}` is."""
+cdef inline bint is_secret_value(Machine* m, Fields* fields, const Node* key) noexcept nogil:
+    """Tell whether extra is the name of a secret and, under this key, its value, as `{"key": "token", "value": "x"}` is."""
+    return key.size == 5 and says(key, b"value") and has_secret_name(m, fields)
+
+
+cdef bint has_secret_name(Machine* m, Fields* fields) noexcept nogil:
+    """Tell whether extra has a name or a key that names a secret."""
     cdef size_t index
     cdef Node* key
-    cdef bint has_value = False, has_name = False
+    if not m.secrets.patterns_count:
+        return False
     for index in range(0, fields.extras_count, 2):
         key = fields.extras[index]
-        if 3 <= key.size <= 5:
-            has_value = has_value or says(key, b"value")
-            has_name = has_name or ((says(key, b"name") or says(key, b"key")) and names_secret(m, fields.extras[index + 1]))
-    return has_value and has_name
+        if (says(key, b"name") or says(key, b"key")) and names_secret(m, fields.extras[index + 1]):
+            return True
+    return False
 
 
 cdef bint can_pay(Machine* m, Fields* fields) noexcept nogil:
@@ -543,6 +548,8 @@ cdef bint can_pay(Machine* m, Fields* fields) noexcept nogil:
     cdef Node* value
     for index in range(1, fields.extras_count, 2):
         value = fields.extras[index]
+        if is_secret_value(m, fields, fields.extras[index - 1]):
+            return False
         if not is_kept(value):
             secret = is_secret(m.secrets, fields.extras[index - 1])
             if secret < 0:

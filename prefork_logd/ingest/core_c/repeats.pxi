@@ -112,12 +112,14 @@ cdef struct Route:
 
 cdef enum:
     MOST_GAP = 1024
-    EPOCH = 4096             # uses of stretches
+    EPOCH = 2048             # uses of sites
     CACHED_STRETCHES = 384
 
 cdef Foreseen[3] FORESEEN    # of each group
-cdef uint32_t stretches_met = 0  # different ones that were used in the present epoch
-cdef bint are_many = False       # in the epoch before: a few stay in the processor's caches, so foreseeing saves nothing
+cdef uint32_t epoch = 1
+cdef uint32_t sites_left = EPOCH    # uses of sites before the epoch ends
+cdef uint32_t stretches_met = 0     # different ones that were used in the present epoch
+cdef bint are_many = False          # in the epoch before: a few stay in the processor's caches, so foreseeing saves nothing
 cdef Route route
 cdef const uint8_t* site_end = NULL   # in the present frame
 cdef Out STRETCH_ROOM
@@ -134,15 +136,31 @@ cdef inline uint32_t group_of(int slot) noexcept nogil:
 
 cdef void forget_stretches() noexcept nogil:
     """Forget all stretches: from now on the numbers of keys mean other keys."""
-    global latest_origin, are_many, stretches_met
+    global latest_origin
     latest_origin = NULL
-    are_many = False
-    stretches_met = 0
+    expect_stretches(False)
     memset(STRETCH_HASH, 0, sizeof(STRETCH_HASH))
     memset(LAYOUT, 0, sizeof(LAYOUT))
     memset(layout_turn, 0, sizeof(layout_turn))
     memset(FORESEEN, 0, sizeof(FORESEEN))
     memset(&route, 0, sizeof(route))
+
+
+cdef void expect_stretches(bint many) noexcept nogil:
+    """Begin an epoch behind one with many stretches, or with a few."""
+    global are_many, stretches_met, sites_left, epoch
+    are_many = many
+    stretches_met = 0
+    sites_left = EPOCH
+    epoch += 1
+
+
+cdef inline void count_stretch(Stretch* stretch) noexcept nogil:
+    """Count a stretch that is used, if it is the first time in this epoch."""
+    global stretches_met
+    if stretch.epoch != epoch:
+        stretch.epoch = epoch
+        stretches_met += 1
 
 
 cdef inline void begin_stretches() noexcept nogil:
@@ -513,6 +531,27 @@ cdef void note_route(Machine* m, Fields* fields, Layout* layout) noexcept nogil:
         route.head, route.middle, route.tail = <uint32_t> head, <uint32_t> middle, <uint32_t> tail
 
 
+cdef Stretch* find_foreseen(Machine* m, uint32_t key, uint64_t* hash, Layout** fitting, size_t* stop) noexcept nogil:
+    """Do as find_stretch does, with what was foreseen. It returns NULL and leaves `fitting` alone if that is not here."""
+    global latest_origin, foreseen_used
+    cdef uint32_t group = FLAT[key].group
+    cdef Foreseen* it = FORESEEN + group
+    if it.at != m.data + m.at or it.layout.first != key or it.layout.memo_start != m.memory.memo_end:
+        return NULL
+    if it.stretch == NULL:
+        if ends_here(m, it.layout, it.size):
+            hash[0] = it.hash
+            fitting[0] = it.layout
+            stop[0] = m.at + it.size
+    elif comes_again(m, it.stretch, key):
+        foreseen_used += 1
+        if group == ORIGIN:
+            latest_origin = it.stretch
+            count_stretch(it.stretch)
+        return it.stretch
+    return NULL
+
+
 cdef inline Stretch* find_stretch(
     Machine* m, Fields* fields, uint32_t key, uint64_t* hash, Layout** fitting, size_t* stop
 ) noexcept nogil:
@@ -521,9 +560,8 @@ cdef inline Stretch* find_stretch(
     Else return NULL, and set `fitting` to the layout that the frame seems to continue with, `hash` to the hash of what
     has it and `stop` to its end; without such a layout to NULL and 0.
     """
-    global latest_origin, foreseen_used
+    global latest_origin
     cdef uint32_t group = FLAT[key].group
-    cdef Foreseen* it = FORESEEN + group
     cdef int index
     cdef Stretch* stretch
     cdef Layout* layout
@@ -531,18 +569,10 @@ cdef inline Stretch* find_stretch(
     cdef uint64_t found = 0
     hash[0] = stop[0] = 0
     fitting[0] = NULL
-    if it.at == m.data + m.at and it.layout.first == key and it.layout.memo_start == m.memory.memo_end:
-        if it.stretch == NULL:
-            if ends_here(m, it.layout, it.size):
-                hash[0] = it.hash
-                fitting[0] = it.layout
-                stop[0] = m.at + it.size
-                return NULL
-        elif comes_again(m, it.stretch, key):
-            foreseen_used += 1
-            if group == ORIGIN:
-                latest_origin = it.stretch
-            return it.stretch
+    if are_many:
+        stretch = find_foreseen(m, key, hash, fitting, stop)
+        if stretch != NULL or fitting[0] != NULL:
+            return stretch
     if group == ORIGIN and latest_origin != NULL and comes_again(m, latest_origin, key):
         route.gap = 0
         return latest_origin
@@ -557,6 +587,7 @@ cdef inline Stretch* find_stretch(
         if stretch != NULL and comes_again(m, stretch, key):
             if group == ORIGIN:
                 latest_origin = stretch
+                count_stretch(stretch)
             if are_many:
                 note_route(m, fields, layout)
             return stretch
@@ -608,20 +639,19 @@ cdef inline bint is_worth_keeping(uint64_t hash) noexcept nogil:
 
 cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept nogil:
     """Pass over a stretch, and give `fields` the values that are needed."""
-    global stretches_used, stretches_met, are_many, site_end
+    global stretches_used, sites_left, site_end
     cdef size_t index
     cdef const uint8_t* start = m.data + m.at
     cdef Node* node
-    if stretches_used % EPOCH == 0:
-        are_many = stretches_met >= CACHED_STRETCHES
-        stretches_met = 0
     stretches_used += 1
-    if stretch.epoch != <uint32_t> (stretches_used // EPOCH):
-        stretch.epoch = <uint32_t> (stretches_used // EPOCH)
-        stretches_met += 1
     STRETCH_CREDIT[stretch - STRETCH] = MOST_CREDIT
     if stretch.group == SITE:
         fields.site = stretch
+        site_end = start + stretch.size
+        sites_left -= 1
+        if sites_left == 0:
+            expect_stretches(stretches_met >= CACHED_STRETCHES)
+        count_stretch(stretch)
     else:
         fields.origin = stretch
     pass_memo(m, stretch.memo_end - stretch.memo_start)
@@ -641,8 +671,6 @@ cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept no
                 fields.nones |= 1 << stretch.slots[index]
     m.text_left -= <long> stretch.cost
     m.at += stretch.size
-    if stretch.group == SITE:
-        site_end = m.data + m.at
 
 
 cdef void keep_stretch(

@@ -116,12 +116,15 @@ cdef inline int is_secret(Secrets* secrets, const Node* key) noexcept nogil:
     cdef Verdict* verdict
     cdef int found
     cdef const uint8_t* text = key.value.text
+    cdef bint has_tag = key.tag and secrets.tree == tree_number
+    if has_tag and secrets.tagged[key.tag]:
+        return secrets.tagged[key.tag] - 1
     if not secrets.patterns_count or not key.size:
         return 0
-    if key.tag and secrets.tree == tree_number:
-        if not secrets.tagged[key.tag]:
-            secrets.tagged[key.tag] = 1 + compare_key(secrets, text, key.size)
-        return secrets.tagged[key.tag] - 1
+    if has_tag:
+        found = compare_key(secrets, text, key.size)
+        secrets.tagged[key.tag] = 1 + found
+        return found
     if key.size > VERDICT_BYTES:
         return compare_key(secrets, text, key.size)
     verdict = &secrets.verdicts[(key.size * 23 + text[0] * 7 + text[key.size - 1] * 5 + text[key.size >> 1]) % VERDICTS]
