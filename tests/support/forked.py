@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+MEMORY_BYTES = 64 << 30
+"""For a child with a limit of memory: it inherits what the tests before it have left in this process, and a master is
+small."""
+
+
 class ForkedProcess:
     """A child, and the master's end of its channel."""
 

@@ -18,8 +18,9 @@ from prefork_logd.ipc.scoreboard import (
     Scoreboard,
     StoreField,
 )
+from prefork_logd.processes.alerts import alerts
 from prefork_logd.processes.alerts.alerts import AlertsProcess, Scoreboards, _Lock
-from tests.support.forked import ForkedProcess
+from tests.support.forked import MEMORY_BYTES, ForkedProcess
 from tests.support.harness import wait_for
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ class Child(ForkedProcess):
 
 
 @pytest.fixture
-def make_child(tmp_path: Path) -> Iterator[Callable[[str], Child]]:
+def make_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Child]]:
     """Return a function that forks the process."""
+    monkeypatch.setattr(alerts, "MOST_MEMORY_BYTES", MEMORY_BYTES)
     made: list[Child] = []
 
     def make(toml: str) -> Child:

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import httpx
+import msgspec
 import pytest
 
 from prefork_logd.config.load import loads
@@ -17,7 +18,7 @@ from prefork_logd.ipc.messages import Alive, Drain, Probe, Ready, Reopen
 from prefork_logd.ipc.scoreboard import PAGE_SLOT, Field, Scoreboard
 from prefork_logd.processes.search_limits import NICENESS
 from prefork_logd.processes.web.web import FAILED, WebProcess
-from tests.support.forked import ForkedProcess
+from tests.support.forked import MEMORY_BYTES, ForkedProcess
 from tests.support.harness import wait_for
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ class Child(ForkedProcess):
 
     def __init__(self, state_dir: Path, toml: str = "", *, has_page: bool = True, has_metrics: bool = False) -> None:
         self.board = Scoreboard()
-        self.settings = loads(f"store = []\n{toml}", "", {"state_dir": str(state_dir)})
+        settings = loads(f"store = []\n{toml}", "", {"state_dir": str(state_dir)})
+        self.settings = msgspec.structs.replace(
+            settings, web=msgspec.structs.replace(settings.web, memory_bytes=MEMORY_BYTES)
+        )
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.listening.setblocking(False)
         page, metrics = ([self.listening] if wanted else [] for wanted in (has_page, has_metrics))
