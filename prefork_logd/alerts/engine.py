@@ -227,7 +227,10 @@ class Engine:
         return findings
 
     def _missed(self, opened: _Opened, rule: AlertSettings, search: Search) -> Mapping[str, Past]:
-        """Return what has held since the last evaluation, if that was too long ago. Raises StoreError for alerts.db."""
+        """Return the conditions that held and ended since the last evaluation, if that was too long ago.
+
+        Raises StoreError for alerts.db.
+        """
         clock, lateness_s = opened.clock, self._settings.alerts.lateness_s
         gap_s = opened.ledger.gap_s(rule, clock.ticks())
         if not missed.is_late(rule, gap_s):

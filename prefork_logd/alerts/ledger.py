@@ -140,7 +140,7 @@ class Ledger:
     ) -> None:
         """Change the states by the findings of an evaluation, and make the notices that follow.
 
-        `missed` has what has begun and ended since the evaluation before.
+        `missed` has the incidents that began and ended between the evaluation before and this one.
         """
         with failing_as_store_error(self._path), transaction(self.db):
             before = self.conditions(rule.name)

@@ -164,8 +164,7 @@ class TlsStream:
 
         Returns their number. 0: the client has ended the connection (`ended`), or has sent much without content: call
         again later. Raises BlockingIOError if there are none now, OSError as readv(2), and RemoteProtocolError for a
-        damaged stream, or one without content. Longer than other functions: its
-        bounds depend on each other.
+        damaged stream, or one without content. Longer than other functions: its bounds depend on each other.
         """
         filled, taken, size, shared = 0, 0, len(buffer), self._shared
         if self._first:
