@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from prefork_logd.files.rotated_files import SUFFIXES, TEMPORARY
-from prefork_logd.system.disk import sync_directory
+from prefork_logd.system.disk import sync_directory, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from io import FileIO
 
 PIECE_BYTES = 256 * 1024
 NICENESS = 19
@@ -144,8 +143,8 @@ def _write(pieces: Iterator[bytes], original: os.stat_result, target: Path, meth
         with temporary.open("xb", buffering=0) as writer:
             os.fchmod(writer.fileno(), 0o600)  # Readable only by us until it has its owner.
             for piece in pieces:
-                _write_all(writer, compressor.compress(piece))
-            _write_all(writer, compressor.flush())
+                write_all(writer.fileno(), compressor.compress(piece))
+            write_all(writer.fileno(), compressor.flush())
             _copy_attributes(writer.fileno(), original)
             os.fsync(writer.fileno())
         temporary.rename(target)
@@ -153,12 +152,6 @@ def _write(pieces: Iterator[bytes], original: os.stat_result, target: Path, meth
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-
-
-def _write_all(writer: FileIO, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[writer.write(view) :]
 
 
 def _copy_attributes(fd: int, original: os.stat_result) -> None:

@@ -5,12 +5,12 @@ Owns its form as a file in memory. Does not know the meaning of the settings.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import msgspec
 
 from prefork_logd.config.settings import Settings, settings_from
+from prefork_logd.system.memory_file import make_memory_file, take_memory_file
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -26,17 +26,12 @@ class Configuration(msgspec.Struct, frozen=True):
 
     def to_file(self) -> int:
         """Return the descriptor of a file in memory that holds this. A message is limited in size, settings are not."""
-        fd = os.memfd_create("configuration", os.MFD_CLOEXEC)
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(msgspec.json.encode(self))
-        return fd
+        return make_memory_file("configuration", msgspec.json.encode(self))
 
     @classmethod
     def from_file(cls, fd: int) -> Configuration:
         """Return the configuration that `to_file` wrote; the descriptor is closed."""
-        with os.fdopen(fd, "rb") as file:
-            file.seek(0)
-            return cls.decode(file.read())
+        return cls.decode(take_memory_file(fd))
 
     @classmethod
     def decode(cls, data: bytes | msgspec.Raw) -> Configuration:

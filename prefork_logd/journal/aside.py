@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from prefork_logd.config.values import format_count
-from prefork_logd.system.disk import sync_directory
+from prefork_logd.system.disk import sync_directory, write_all
 from prefork_logd.system.log import LOGGER
 
 PIECE_BYTES = 1 << 20
@@ -105,5 +105,4 @@ def _copy(fd: int, start: int, size: int, to: int) -> None:
         if not piece:
             raise OSError(errno.EIO, "it cannot be read back")
         position += len(piece)
-        while piece:
-            piece = piece[os.write(to, piece) :]
+        write_all(to, piece)

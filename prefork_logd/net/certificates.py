@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from prefork_logd.system.memory_file import make_memory_file, take_memory_file
+
 if TYPE_CHECKING:
     from prefork_logd.config.listeners import ListenerSettings
 
@@ -137,11 +139,13 @@ def _context_of(pair: Pair, min_version: str) -> ssl.SSLContext:
     context.num_tickets = 0
     # A ticket of TLS 1.2 would let a client in again without its certificate being checked.
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
-    with os.fdopen(os.memfd_create("certificate", os.MFD_CLOEXEC), "wb") as file:
-        file.write(pair.certificate if pair.key == pair.certificate else pair.certificate + b"\n" + pair.key)
-        file.flush()
-        # OpenSSL reads a pair from a file only; this one is in memory (memfd_create(2)).
-        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=_refuse_password)
+    # OpenSSL reads a pair from a file only; this one is in memory.
+    pem = pair.certificate if pair.key == pair.certificate else pair.certificate + b"\n" + pair.key
+    fd = make_memory_file("certificate", pem)
+    try:
+        context.load_cert_chain(f"/proc/self/fd/{fd}", password=_refuse_password)
+    finally:
+        os.close(fd)
     return context
 
 
@@ -191,14 +195,9 @@ def describe(pair: Pair) -> Described:
 
 def encode(found: list[ListenerTls]) -> int:
     """Return the descriptor of a file in memory that holds the TLS of all listeners."""
-    fd = os.memfd_create("tls", os.MFD_CLOEXEC)
-    with os.fdopen(os.dup(fd), "wb") as file:
-        file.write(msgspec.msgpack.encode(found))
-    return fd
+    return make_memory_file("tls", msgspec.msgpack.encode(found))
 
 
 def decode(fd: int) -> list[ListenerTls]:
     """Return the TLS of all listeners from the file of `encode`; the descriptor is closed."""
-    with os.fdopen(fd, "rb") as file:
-        file.seek(0)
-        return msgspec.msgpack.decode(file.read(), type=list[ListenerTls])
+    return msgspec.msgpack.decode(take_memory_file(fd), type=list[ListenerTls])

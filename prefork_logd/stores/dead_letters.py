@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from prefork_logd.errors import StoreError
-from prefork_logd.system.disk import cut_torn_line, sync_directory
+from prefork_logd.system.disk import cut_torn_line, sync_directory, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,9 +111,7 @@ class DeadLetters:
                     self._last = number
                     return Addition.FULL
                 try:
-                    rest = data
-                    while rest:
-                        rest = rest[os.write(fd, rest) :]
+                    write_all(fd, data)
                     os.fdatasync(fd)
                     if not size:
                         sync_directory(self._path.parent, missing_ok=True)

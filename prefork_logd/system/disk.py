@@ -60,6 +60,13 @@ def sync_directory(path: str | Path, *, missing_ok: bool = False) -> None:
         os.close(fd)
 
 
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of `data`, however little each write(2) takes. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
 def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Replace a file's content in one step: readers find the old content or all of the new, also after a power loss.
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.inputs.state import pack, unpack
 from prefork_logd.net.loop import READ, Loop
+from prefork_logd.system.memory_file import make_memory_file, take_memory_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,16 +63,15 @@ class Giver:
 
         The connections must not be read until the answer.
         """
-        states_fd = os.memfd_create("connections", os.MFD_CLOEXEC)
         try:
-            with os.fdopen(os.dup(states_fd), "wb") as file:
-                file.write(pack(states))
-            socket.send_fds(self._sock, [OFFER], [states_fd, *fds])
+            states_fd = make_memory_file("connections", pack(states))
+            try:
+                socket.send_fds(self._sock, [OFFER], [states_fd, *fds])
+            finally:
+                os.close(states_fd)
         except OSError:
-            # The taker is gone, or too many descriptors are in flight (unix(7), ETOOMANYREFS).
+            # The taker is gone; or too many descriptors are in flight (unix(7), ETOOMANYREFS) or open here.
             return False
-        finally:
-            os.close(states_fd)
         self._offered = True
         return True
 
@@ -177,12 +177,10 @@ class Taker:
         self._was_offered = True
         states: list[ConnectionState] = []
         if fds:
-            with os.fdopen(fds.pop(0), "rb") as file:
-                file.seek(0)
-                try:
-                    states = unpack(file.read())
-                except ValueError:
-                    whole = False
+            try:
+                states = unpack(take_memory_file(fds.pop(0)))
+            except ValueError:
+                whole = False
         for fd in fds:
             os.set_inheritable(fd, False)
         self._has_prepared = whole and len(fds) == len(states) and self._owner.prepare(states, fds)

@@ -15,6 +15,7 @@ from prefork_logd.stores.parquet import engine, schema
 from prefork_logd.stores.parquet.joining import concatenate
 from prefork_logd.stores.parquet.rows import make_rows
 from prefork_logd.stores.parquet.segments import failing_as_store_error
+from prefork_logd.system.memory_file import make_memory_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,12 +56,9 @@ def write_file(lines: Iterable[bytes], directory: Path) -> Path:
 def _write_part(lines: list[bytes], directory: Path, parts: list[Path]) -> int:
     """Write a part, and return its size. Raises OSError, StoreError."""
     path = directory / f"part-{len(parts):06}.parquet"
-    fd = os.memfd_create("rows", os.MFD_CLOEXEC)
+    data = make_rows(b"".join(lines), 0, lambda *_: None).data if lines else b""
+    fd = make_memory_file("rows", data)
     try:
-        data = make_rows(b"".join(lines), 0, lambda *_: None).data if lines else b""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
         # A row is at most the longest line twice, as JSON in JSON has a backslash before each quote.
         longest = 2 * max(map(len, lines), default=0) + 1024
         with engine.connect(MEMORY_BYTES, 1) as connection, engine.failing_as_store_error():

@@ -22,6 +22,7 @@ from prefork_logd.errors import StoreError
 from prefork_logd.stores.parquet import engine, schema, word_filter
 from prefork_logd.stores.parquet.footer import MAGIC as PARQUET_MAGIC
 from prefork_logd.stores.parquet.footer import TAIL_BYTES
+from prefork_logd.system.disk import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -263,10 +264,3 @@ def checksum(fd: int, at: int, nbytes: int, write: Callable[[bytes], Any] | None
         at += len(octets)
         nbytes -= len(octets)
     return value
-
-
-def write_all(fd: int, octets: bytes) -> None:
-    """Write all octets. Raises OSError."""
-    view = memoryview(octets)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import StoreError
 from prefork_logd.stores.parquet import index as indexes
 from prefork_logd.stores.parquet.footer import MAGIC, Footer, FooterError, make_footer, moved, read_footer
+from prefork_logd.system.disk import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -92,7 +93,7 @@ def concatenate(paths: Sequence[Path], target: Path) -> None:
     """
     out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        indexes.write_all(out, MAGIC)
+        write_all(out, MAGIC)
         like: Footer | None = None
         groups: list[bytes] = []
         rows, size = 0, len(MAGIC)
@@ -107,13 +108,13 @@ def concatenate(paths: Sequence[Path], target: Path) -> None:
                 like = like or footer
                 rows += footer.rows
                 for at in range(len(MAGIC), end, _PIECE_BYTES):
-                    indexes.write_all(out, os.pread(fd, min(_PIECE_BYTES, end - at), at))
+                    write_all(out, os.pread(fd, min(_PIECE_BYTES, end - at), at))
                 size += end - len(MAGIC)
             path.unlink()
         if like is None:
             raise StoreError("there is no file to join")
         ending = make_footer(like, rows, groups)
-        indexes.write_all(out, ending + len(ending).to_bytes(4, "little") + MAGIC)
+        write_all(out, ending + len(ending).to_bytes(4, "little") + MAGIC)
     finally:
         os.close(out)
 
@@ -137,7 +138,7 @@ class _Joined:
         self._facts: list[indexes.Facts] = []
         self._rows = 0
         self._size = len(MAGIC)
-        indexes.write_all(out, MAGIC)
+        write_all(out, MAGIC)
 
     def add(self, fd: int, path: Path) -> None:
         """Copy the row groups of an open file."""
@@ -165,7 +166,7 @@ class _Joined:
 
     def _write(self, octets: bytes) -> None:
         self._check()
-        indexes.write_all(self._out, octets)
+        write_all(self._out, octets)
         self._size += len(octets)
 
     def finish(self, paths: Sequence[Path]) -> None:

@@ -24,6 +24,7 @@ from prefork_logd.stores.parquet import engine, schema, segments
 from prefork_logd.stores.parquet.index import read_index
 from prefork_logd.stores.parquet.rows import make_rows
 from prefork_logd.stores.record_filter import RecordFilter
+from prefork_logd.system.disk import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -213,9 +214,7 @@ class _RowsFile:
                 offset += os.sendfile(file.fileno(), self.fd, offset, self._nbytes - offset)
             os.ftruncate(self.fd, 0)
             self.fd, self._in_memory = file.fileno(), False
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.fd, view) :]
+        write_all(self.fd, data)
         self._nbytes += len(data)
         self.longest = max(self.longest, len(data))
 

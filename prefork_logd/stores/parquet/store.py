@@ -23,6 +23,7 @@ from prefork_logd.stores.parquet.retention import Retention
 from prefork_logd.stores.parquet.rows import make_rows
 from prefork_logd.stores.parquet.segments import failing_as_store_error
 from prefork_logd.stores.parquet.word_filter import make_filter
+from prefork_logd.system.disk import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -120,7 +121,7 @@ class ParquetStore:
             # A row is at most the longest line twice, as JSON in JSON has a backslash before each quote.
             longest = max(longest, len(made.data) if len(made.data) < PIECE_BYTES else _longest(made.data))
             offset += len(made.data)
-            _write_all(fd, made.data)
+            write_all(fd, made.data)
         return parts, longest
 
     def _write_parts(self, fd: int, parts: Sequence[_Part], longest: int, end: int, blocks: Sequence[Block]) -> None:
@@ -217,12 +218,6 @@ def _longest(data: bytes) -> int:
         longest = max(longest, end - at)
         at = end
     return longest
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _copy(fd: int, offset: int, size: int) -> int:

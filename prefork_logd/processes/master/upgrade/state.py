@@ -9,7 +9,6 @@ default. A change that an older version would misread needs a new FORMAT, which 
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import msgspec
@@ -25,6 +24,7 @@ from prefork_logd.processes.master.page_sockets import (
     InheritedPageSocket,  # noqa: TC001 - msgspec reads the annotation
 )
 from prefork_logd.processes.master.upgrade.old_scoreboard import OldBoard
+from prefork_logd.system.memory_file import make_memory_file, take_memory_file
 
 FORMAT = 4
 CUMULATIVE = (
@@ -134,17 +134,12 @@ class UpgradeState(msgspec.Struct, frozen=True):
 
     def to_file(self) -> int:
         """Return the descriptor of a file in memory that holds this."""
-        fd = os.memfd_create("upgrade-state", os.MFD_CLOEXEC)
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(msgspec.json.encode(self))
-        return fd
+        return make_memory_file("upgrade-state", msgspec.json.encode(self))
 
     @classmethod
     def from_file(cls, fd: int) -> UpgradeState:
         """Return the state in a file of `to_file`, and close it. Raises ValueError if this version cannot read it."""
-        with os.fdopen(fd, "rb") as file:
-            file.seek(0)
-            data = file.read()
+        data = take_memory_file(fd)
         try:
             form = msgspec.json.decode(data, type=_Form).format
             if form != FORMAT:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from prefork_logd.inputs.state import ConnectionState, pack_one
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes.worker.handover import GROUP, Giver, Taker, make_pair
+from tests.support import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,6 +186,20 @@ def test_a_taker_may_refuse(ends: Ends, client: tuple[socket.socket, socket.sock
     assert _descriptors() == before
 
 
+def test_an_offer_without_a_descriptor_left_is_not_made(
+    ends: Ends, client: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The giver keeps its connections: the states go in a file, and the process may have none left to open."""
+
+    def memfd_create(name: str, flags: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), (name, flags))
+
+    monkeypatch.setattr(os, "memfd_create", memfd_create)
+    assert not offer(ends, client[1])
+    ends.turn()
+    assert ends.said == []
+
+
 def test_a_part_of_an_offer_is_none(ends: Ends, client: tuple[socket.socket, socket.socket]) -> None:
     """Where the taker has no descriptors left, the kernel drops some (MSG_CTRUNC): then it takes none of them."""
     before = _descriptors()
@@ -207,7 +222,7 @@ def test_states_that_are_not_understood_are_refused(
 
 def _descriptors() -> int:
     gc.collect()  # those that objects of tests before hold
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+    return procfs.descriptors(os.getpid())
 
 
 def _die(end: Giver | Taker, loop: Loop) -> None:

@@ -18,6 +18,7 @@ from prefork_logd.processes.writer.commit_steps import CommitSteps
 from prefork_logd.processes.writer.free_space import FreeSpace
 from prefork_logd.processes.writer.output_set import OutputSet
 from prefork_logd.system import libc
+from tests.support import procfs
 from tests.support.starts import BOARD, Start
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def test_each_file_gets_its_lines(make: Callable[..., Place]) -> None:
 def test_open_files_are_bounded(make: Callable[..., Place]) -> None:
     """The one written longest ago is closed; a turn that might open too many is ended before."""
     place = make(f"{TOML}max_open_files = 8\n")
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = procfs.descriptors(os.getpid())
     rng = random.Random(1)
     written: dict[str, bytes] = {}
     for number in range(300):
@@ -133,7 +134,7 @@ def test_open_files_are_bounded(make: Callable[..., Place]) -> None:
                 written[name] = written.get(name, b"") + line
         assert place.commit(sync=number % 2 == 0)
         assert len(place.set.files) <= 8
-        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 8
+        assert procfs.descriptors(os.getpid()) <= before + 8
         assert len(place.start.recovery.journal.committed.files) <= 10
     assert place.found() == written
     place.turn({"s1": b"x\n"})

@@ -11,6 +11,7 @@ import pytest
 from prefork_logd.errors import StoreError
 from prefork_logd.stores.nats import publish_log
 from prefork_logd.stores.nats.publish_log import PublishedRange, PublishLog
+from tests.support import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,13 +166,13 @@ def test_a_new_file_replaces_the_old_one_or_leaves_it(path: Path, monkeypatch: p
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - as short as it gets
+    descriptors = procfs.descriptors(os.getpid())
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
         with pytest.raises(StoreError, match="cannot write it: Input/output error"):
             log.begin(7)
     assert path.read_bytes() == before
-    assert len(os.listdir("/proc/self/fd")) == descriptors - 1  # noqa: PTH208
+    assert procfs.descriptors(os.getpid()) == descriptors - 1
     log.begin(7)
     assert read(path) == (7, False, [])
     log.close()

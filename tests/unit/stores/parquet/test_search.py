@@ -2,10 +2,10 @@
 
 import contextlib
 import json
+import os
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -21,6 +21,7 @@ from prefork_logd.stores.parquet import analysis as parquet_analysis
 from prefork_logd.stores.parquet import engine, segments, slices, snapshot
 from prefork_logd.stores.parquet import search as parquet_search
 from prefork_logd.stores.parquet.search import open_search
+from tests.support import procfs
 from tests.support.record_logs import write_log
 from tests.support.searching import DAY, START, check
 from tests.support.stores import block, line, never
@@ -289,13 +290,10 @@ def test_no_descriptor_stays_open(tmp_path):
     """After a search, a failed one included."""
     store, _ = written(tmp_path, [1, 1])
 
-    def opened():
-        return len([*Path("/proc/self/fd").iterdir()])
-
     with contextlib.closing(open_search(store._settings)) as search:
         search.count(Filters())
-    before = opened()
+    before = procfs.descriptors(os.getpid())
     for _ in range(3):
         with contextlib.closing(open_search(store._settings)) as search:
             search.count(Filters())
-    assert opened() == before
+    assert procfs.descriptors(os.getpid()) == before
