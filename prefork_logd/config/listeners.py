@@ -5,7 +5,6 @@ Owns their types, defaults, bounds and help. Opens no socket.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -14,6 +13,7 @@ from msgspec import Meta
 from prefork_logd.config.values import (
     NOT_LIVE,
     format_count,
+    path_in,
     split_address,
 )
 
@@ -82,14 +82,12 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def resolved(self, home: str, address: str) -> ListenerSettings:
         """Return the settings with this address, and with files as absolute paths, seen from the directory `home`."""
-
-        def absolute(file: str) -> str:
-            return os.path.join(home, file) if file else ""  # noqa: PTH118 - a str, as settings want it
-
         paths: dict[str, str | tuple[str, ...]] = {}
         for key in ("tls_cert", "tls_key", "tls_client_ca"):
             files = getattr(self, key)
-            paths[key] = tuple(map(absolute, files)) if isinstance(files, tuple) else absolute(files)
+            paths[key] = (
+                tuple(path_in(home, file) for file in files) if isinstance(files, tuple) else path_in(home, files)
+            )
         return msgspec.structs.replace(self, address=address, **paths)
 
     @property

@@ -34,7 +34,7 @@ from prefork_logd.config.settings import Settings
 from prefork_logd.config.sources import NatsSourceSettings
 from prefork_logd.config.stores.errors import NAME, ErrorsSettings
 from prefork_logd.config.stores.kinds import DEFAULT_STORES, KINDS, REMOVED
-from prefork_logd.config.values import MAX_OUTPUTS, MAX_SOURCES, MAX_STORES
+from prefork_logd.config.values import MAX_OUTPUTS, MAX_SOURCES, MAX_STORES, path_in
 from prefork_logd.config.web import MAX_USERS, WebSettings, WebUserSettings
 from prefork_logd.errors import ConfigError, Problem
 
@@ -58,10 +58,13 @@ def find_file(explicit: str | None = None, environment: Mapping[str, str] = os.e
     return next((path for path in (Path(FILE_NAME), SYSTEM_FILE) if path.is_file()), None)
 
 
-def absolute(path: str | Path) -> str:
-    """Return a path made absolute from the working directory, symlinks kept. Raises ConfigError if that is gone."""
+def absolute(path: str | Path, directory: str = "") -> str:
+    """Return a path as `path_in` does, but an empty `directory` is the working directory.
+
+    Raises ConfigError if that was removed, and the path is relative.
+    """
     try:
-        return os.path.abspath(path)  # noqa: PTH100 - keeps symlinks
+        return os.path.abspath(os.path.join(directory, path))  # noqa: PTH100, PTH118 - pathlib keeps `..`
     except FileNotFoundError:
         what = "is relative, and the working directory was removed; give an absolute path"
         raise ConfigError([Problem(str(path), what)]) from None
@@ -72,7 +75,7 @@ def absolute_address(address: str, directory: str = "") -> str:
     path = address.removeprefix("unix:")
     if path == address or not path:
         return address
-    return f"unix:{absolute(os.path.join(directory, path))}"  # noqa: PTH118 - a str, as sockets want it
+    return f"unix:{absolute(path, directory)}"
 
 
 class ConfigSource:
@@ -119,7 +122,7 @@ def state_dir_of(path: Path | None) -> str | None:
     named = _server_table(path).get("state_dir")
     if path is None or not isinstance(named, str) or not named:
         return None
-    return os.path.join(os.path.dirname(absolute(path)), named)  # noqa: PTH118, PTH120 - a str, as the rest is
+    return path_in(str(Path(absolute(path)).parent), named)
 
 
 def _server_table(path: Path | None) -> Mapping[str, Any]:
@@ -150,7 +153,7 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None, state
             raise ConfigError([Problem(str(path), what)]) from error
         except UnicodeDecodeError as error:
             raise ConfigError([Problem(str(path), f"is not UTF-8 at byte {error.start}")]) from error
-    directory = os.path.dirname(absolute(path)) if path else ""  # noqa: PTH120 - a str, as the rest is
+    directory = str(Path(absolute(path)).parent) if path else ""
     return loads(text, str(path) if path else "", overrides, directory=directory, state_dir=state_dir)
 
 
@@ -351,7 +354,7 @@ def _override(document: Document, server: ServerSettings, overrides: Mapping[str
 def _state_dir(document: Document, server: ServerSettings, directory: str) -> str:
     """Return the absolute path of the state directory, and note it if there is none."""
     try:
-        return absolute(os.path.join(directory, server.state_dir or default_state_dir()))  # noqa: PTH118 - a str
+        return absolute(server.state_dir or default_state_dir(), directory)
     except ValueError as error:
         document.add_problem("server", 0, "state_dir", str(error))
         return "/"
@@ -363,20 +366,20 @@ def _resolve(home: str, directory: str, settings: Settings) -> Settings:
     The state directory and sockets are seen from `directory`, everything else from the state directory `home`.
     """
     server = settings.server
-    state_dir = absolute(os.path.join(directory, server.state_dir)) if server.state_dir else home  # noqa: PTH118 - a str
+    state_dir = absolute(server.state_dir, directory) if server.state_dir else home
     return msgspec.structs.replace(
         settings,
         server=msgspec.structs.replace(
             server,
             state_dir=state_dir,
             bind=tuple(absolute_address(address, directory) for address in server.bind),
-            keys_file=os.path.join(home, server.keys_file) if server.keys_file else "",  # noqa: PTH118
+            keys_file=path_in(home, server.keys_file),
         ),
         web=msgspec.structs.replace(
             settings.web,
             bind=tuple(absolute_address(address, directory) for address in settings.web.bind),
-            certificate=os.path.join(home, settings.web.certificate) if settings.web.certificate else "",  # noqa: PTH118
-            key=os.path.join(home, settings.web.key) if settings.web.key else "",  # noqa: PTH118
+            certificate=path_in(home, settings.web.certificate),
+            key=path_in(home, settings.web.key),
         ),
         metrics=msgspec.structs.replace(
             settings.metrics,
@@ -386,8 +389,7 @@ def _resolve(home: str, directory: str, settings: Settings) -> Settings:
             listener.resolved(home, absolute_address(listener.address, directory)) for listener in settings.listener
         ),
         output=tuple(
-            msgspec.structs.replace(output, path=os.path.normpath(os.path.join(escape(home), output.path)))  # noqa: PTH118
-            for output in settings.output
+            msgspec.structs.replace(output, path=path_in(escape(home), output.path)) for output in settings.output
         ),
         store=tuple(store.resolved(home).with_minimum(settings.limits.min_free_bytes) for store in settings.store),
         sources=tuple(source.resolved(home) for source in settings.sources),

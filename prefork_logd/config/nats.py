@@ -6,14 +6,13 @@ Owns the shared keys. Connects to no server (stores/nats/connection.py does).
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from msgspec import Meta
 
-from prefork_logd.config.values import MAY_HOLD_PASSWORD
+from prefork_logd.config.values import MAY_HOLD_PASSWORD, path_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,9 +124,5 @@ def file_problems(settings: NatsServers) -> Iterator[tuple[str, str]]:
 
 
 def resolved_files(settings: NatsServers, state_dir: str) -> dict[str, str]:
-    """Return every file that is named, its path made absolute; relative ones are in `state_dir`."""
-    return {
-        key: os.path.normpath(os.path.join(state_dir, getattr(settings, key)))  # noqa: PTH118 - keeps symlinks
-        for key in FILES
-        if getattr(settings, key)
-    }
+    """Return the path of every file, made absolute; relative ones are in `state_dir`."""
+    return {key: path_in(state_dir, getattr(settings, key)) for key in FILES}

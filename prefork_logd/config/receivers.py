@@ -6,7 +6,6 @@ Owns the types of receivers, their defaults, bounds and help. Opens no connectio
 from __future__ import annotations
 
 import json
-import os
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from prefork_logd.config.values import MAY_HOLD_PASSWORD, TimedSettings, durations
+from prefork_logd.config.values import MAY_HOLD_PASSWORD, TimedSettings, durations, path_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,9 +59,9 @@ class ReceiverSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_
     def resolved(self, state_dir: str) -> ReceiverSettings:
         """Return these settings with every path absolute; relative ones are in `state_dir`."""
         changed = {
-            field.name: os.path.join(state_dir, getattr(self, field.name))  # noqa: PTH118 - a str
+            field.name: path_in(state_dir, getattr(self, field.name))
             for field in msgspec.structs.fields(self)
-            if field.name.endswith("_file") and getattr(self, field.name)
+            if field.name.endswith("_file")
         }
         return msgspec.structs.replace(self, **changed)
 

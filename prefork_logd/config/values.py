@@ -1,4 +1,4 @@
-"""Reads single values of a configuration: durations, addresses, levels.
+"""Reads single values of a configuration: durations, addresses, levels, paths.
 
 Owns their spelling, and the message about a value that cannot be read. Does not know which settings there are.
 """
@@ -6,6 +6,7 @@ Owns their spelling, and the message about a value that cannot be read. Does not
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -160,6 +161,14 @@ def split_address(address: str) -> tuple[str, int] | str:
     elif ":" in host:
         raise ValueError(f'{address!r} is ambiguous; put an IPv6 address in brackets, such as "[::1]:9020"')
     return host, int(port)
+
+
+def path_in(directory: str, path: str) -> str:
+    """Return a path as an absolute one, seen from a directory; an empty one stays empty.
+
+    As a text: symlinks stay in it, while `.` and `..` are taken out.
+    """
+    return os.path.normpath(os.path.join(directory, path)) if path else ""  # noqa: PTH118 - pathlib keeps `..`
 
 
 def level_number(level: str | int, carried: Mapping[str, int] | None = None) -> int:

@@ -5,7 +5,6 @@ Owns their types, defaults, bounds and help. Opens no file.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -13,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from prefork_logd.config.stores.base import StoreSettings
+from prefork_logd.config.values import path_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ class ErrorsSettings(StoreSettings, frozen=True, kw_only=True, tag="errors"):
 
     def resolved(self, state_dir: str) -> ErrorsSettings:
         """Return these settings with every path absolute; relative ones are in `state_dir`."""
-        return msgspec.structs.replace(self, path=os.path.normpath(os.path.join(state_dir, self.path)))  # noqa: PTH118
+        return msgspec.structs.replace(self, path=path_in(state_dir, self.path))
 
     def own_paths(self) -> tuple[str, ...]:
         """Return the file, and those that SQLite puts beside it."""

@@ -6,7 +6,6 @@ Owns their types, defaults, bounds and help. Connects to no server.
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +14,7 @@ from msgspec import Meta
 
 from prefork_logd.config import nats
 from prefork_logd.config.stores.base import StoreSettings, _retain_problems
-from prefork_logd.config.values import MOST_BYTES, durations, is_positive
+from prefork_logd.config.values import MOST_BYTES, durations, is_positive, path_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +104,7 @@ class NatsStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="nats"):
 
     def resolved(self, state_dir: str) -> NatsStoreSettings:
         """Return these settings with every path absolute; relative ones are in `state_dir`."""
-        checkpoint = os.path.join(state_dir, self.checkpoint or f"{self.name or self.type}.window")  # noqa: PTH118
+        checkpoint = path_in(state_dir, self.checkpoint or f"{self.name or self.type}.window")
         return msgspec.structs.replace(self, checkpoint=checkpoint, **nats.resolved_files(self, state_dir))
 
     def file_problems(self) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from prefork_logd.config.stores.base import StoreSettings, _retain_problems
-from prefork_logd.config.values import MOST_BYTES, durations
+from prefork_logd.config.values import MOST_BYTES, durations, path_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ class ParquetStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="parque
 
     def resolved(self, state_dir: str) -> ParquetStoreSettings:
         """Return these settings with every path absolute; relative ones are in `state_dir`."""
-        return msgspec.structs.replace(self, path=os.path.normpath(os.path.join(state_dir, self.path)))  # noqa: PTH118
+        return msgspec.structs.replace(self, path=path_in(state_dir, self.path))
 
     def with_minimum(self, min_free_bytes: int) -> ParquetStoreSettings:
         """Return these settings with limits.min_free_bytes, unless they have a minimum of their own."""

@@ -6,7 +6,23 @@ import msgspec
 import pytest
 
 from prefork_logd.config import values
-from prefork_logd.config.values import TimedSettings, durations, format_duration
+from prefork_logd.config.values import TimedSettings, durations, format_duration, path_in
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("", ""),
+        ("keys", "/state/keys"),
+        ("./a//b/", "/state/a/b"),
+        ("../etc/keys", "/etc/keys"),
+        ("/etc/./keys", "/etc/keys"),
+        ("/state/../keys", "/keys"),
+    ],
+)
+def test_a_path_is_seen_from_a_directory(path: str, expected: str) -> None:
+    """An absolute one stays where it is; one that is not given is not the directory."""
+    assert path_in("/state", path) == expected
 
 
 @pytest.mark.parametrize(
