@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import os
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -102,10 +103,18 @@ class NotARecord(RecordRejected, ValueError):  # noqa: N818 - a verdict, too
 
 _OUTPUT_REMEDIES = {
     errno.EACCES: "; give the collector's user the right to write there, or choose another path",
+    errno.EPERM: "; give the collector's user the right to change it (an attribute of chattr(1) may forbid that)",
     errno.EROFS: "; choose a path on a file system that can be written",
     errno.EISDIR: "; choose the path of a file",
     errno.ENOTDIR: "; choose a path whose directories are directories",
+    errno.ENOSPC: "; make room (`df` and `df -i` show what is full)",
+    errno.EDQUOT: "; make room, or raise the quota of the collector's user",
 }
+
+
+def file_reason(number: int) -> str:
+    """Return why a call about a file failed, by its errno(3), and the remedy if there is one."""
+    return f"{os.strerror(number)}{_OUTPUT_REMEDIES.get(number, '')}"
 
 
 class OutputError(LogdError):
@@ -115,8 +124,9 @@ class OutputError(LogdError):
         self.path = path
         self.operation = operation
         self.errno = error.errno
-        remedy = _OUTPUT_REMEDIES.get(error.errno or 0, "")
-        super().__init__(f"{path}: cannot {operation}: {error.strerror}{remedy}")
+        self.reason = f"{error.strerror}{_OUTPUT_REMEDIES.get(error.errno or 0, '')}"
+        """The reason and the remedy, without the path."""
+        super().__init__(f"{path}: cannot {operation}: {self.reason}")
 
 
 class StoreError(LogdError):

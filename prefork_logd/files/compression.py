@@ -21,6 +21,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from prefork_logd.errors import file_reason
 from prefork_logd.files.rotated_files import SUFFIXES, TEMPORARY
 from prefork_logd.system.disk import sync_directory, write_all
 
@@ -58,7 +59,9 @@ def explain(wait_status: int) -> str | None:
         return f"its compressor was ended by signal {-status}"
     if status == UNEXPECTED:
         return "its compressor failed unexpectedly"
-    return os.strerror(status) if status else None
+    if status == errno.EEXIST:
+        return "its compressed file exists already, with other content; remove or rename one of the two"
+    return file_reason(status) if status else None
 
 
 def compress(source: str, method: str, go_on: Callable[[], bool]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import OutputError
+from prefork_logd.files.events import Event, done, trouble
 from prefork_logd.files.fifo import Stream
 from prefork_logd.files.opening import Identity, Opened, open_path
 from prefork_logd.system import libc
@@ -118,23 +119,35 @@ class OutputFile:
         self._adopt(opened, carried)
         return opened.torn_bytes
 
-    def verify(self) -> bool:
-        """Reopen the file if its path now leads elsewhere: it or its directory was removed or renamed.
+    @property
+    def astray(self) -> OutputError | None:
+        """The reason why lines go to a file that is no longer at the path: the path cannot be opened now."""
+        return self._errors.get("open") if self.is_regular and not self._removed else None
 
-        Returns whether it reopened; then remembered values of `identity` and `length` are invalid. Call it each second,
-        and before a sync that acknowledges: writing and syncing a removed file reports no error.
+    def verify(self) -> Event | None:
+        """Reopen the file if its path now leads elsewhere: it or its directory was removed, renamed or mounted over.
+
+        Returns what has happened, None if it was in place. After it remembered values of `identity` and `length` are
+        invalid. Call it each second, and before a sync that acknowledges: writing and syncing a removed file reports no
+        error.
         """
         if not self.is_regular:
-            return False
+            return None
         links = os.fstat(self._fd).st_nlink
         if links and not self._is_elsewhere():
             self._removed = False
             self._verified_length = self.length
             self._errors.pop("open", None)
-            return False
+            return None
         self._removed = not links
+        before = self.identity
         self.reopen()
-        return True
+        now = "a new file is begun" if self.is_new else "lines go to the file that is there now"
+        if not links:
+            return trouble(f"{self.path}: was removed; {now}")
+        if before is not None and self.identity is not None and before.device != self.identity.device:
+            return trouble(f"{self.path}: is on another file system (one was mounted or unmounted); {now}")
+        return done(f"{self.path}: was renamed; {now}")
 
     def append(self, chunks: Sequence[Chunk], nbytes: int) -> None:
         """Append all the chunks, `nbytes` together, or nothing.

@@ -1,7 +1,7 @@
 """Tidies the files of an output whose path has fields: rotates closed ones, compresses finished ones, removes old ones.
 
 Owns the order of the steps and their retries, and the one compressor. Does not know records or how files are written.
-Logs nothing: `advance` returns sentences for the log.
+Logs nothing: `advance` returns events for the log.
 
 A round lists the whole set, a piece in each call, so that a turn of the writer stays short. Then it acts on closed
 files only: `is_open` tells which are not closed. Open files are rotated by rotation.py.
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.files import compression, file_age, pattern_files, rotated_files
+from prefork_logd.files.events import Event, done, reason_of, trouble
 from prefork_logd.files.rotated_files import METHODS
 
 if TYPE_CHECKING:
@@ -68,13 +69,13 @@ class PatternTidying:
         """Files that could not be compressed, and when the next try is due."""
         self._began_s = self._round_at_s = -math.inf
         self._told = ""
-        self._events: list[str] = []
+        self._events: list[Event] = []
         self._piece_end_s = 0.0
         self.next_deadline_s = -math.inf if self._is_wanted else math.inf
         """Time at which to call `advance`; math.inf: never."""
 
-    def advance(self, now_s: float) -> list[str]:
-        """Take the next piece of work, if it is due; return sentences for the log. Raises nothing."""
+    def advance(self, now_s: float) -> list[Event]:
+        """Take the next piece of work, if it is due; return events for the log. Raises nothing."""
         self._events = []
         if now_s < self.next_deadline_s:
             return self._events
@@ -113,13 +114,16 @@ class PatternTidying:
             self._told = ""
         except OSError as error:
             self._round = None
-            self._tell(f"{error.filename or self._base}: cannot tidy up: {error.strerror}")
+            self._tell(
+                f"{error.filename or self._base}: cannot rotate or remove files: {reason_of(error)}; tried again each "
+                "minute"
+            )
 
     def _tell(self, problem: str) -> None:
         """Report a problem once until it changes."""
         if problem != self._told:
             self._told = problem
-            self._events.append(problem)
+            self._events.append(trouble(problem))
 
     @property
     def _is_piece_over(self) -> bool:
@@ -169,7 +173,7 @@ class PatternTidying:
                     continue
                 raise
             files[index] = file._replace(path=name, sequence=latest[file.path] + 1)
-            self._events.append(f"{file.path}: rotated to {name}")
+            self._events.append(done(f"{file.path}: rotated to {name}"))
 
     def _is_due(self, file: PatternFile, today: str) -> bool:
         settings = self._settings
@@ -197,7 +201,7 @@ class PatternTidying:
                 continue
             Path(file.path).unlink(missing_ok=True)
             removed.add(file.path)
-            self._events.append(f"{file.path}: removed, by keep, keep_bytes or keep_for")
+            self._events.append(done(f"{file.path}: removed, by keep, keep_bytes or keep_for"))
             self._remove_directories(Path(file.path).parent)
 
     def _remove_directories(self, directory: Path) -> None:
@@ -224,7 +228,7 @@ class PatternTidying:
             self._compressing = file.path
             self.compressor_pid = compression.start(file.path, method)
         except OSError as error:
-            self._compress_failed(now_s, error.strerror or str(error))
+            self._compress_failed(now_s, reason_of(error))
 
     def _poll(self, now_s: float) -> None:
         if self.compressor_pid is None:
@@ -244,7 +248,8 @@ class PatternTidying:
     def _compress_failed(self, now_s: float, why: str) -> None:
         """Leave a file for a while; a later round finds it again."""
         if not self._failed:
-            self._events.append(f"{self._compressing}: cannot compress it: {why}")
+            message = f"{self._compressing}: cannot compress it: {why}; it stays as it is, and is tried again"
+            self._events.append(trouble(message))
         self._failed[self._compressing] = now_s + RETRY_S
         self._compressing = ""
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.config.values import format_count
+from prefork_logd.files.events import Event, trouble
 from prefork_logd.files.opening import Identity
 from prefork_logd.system.disk import cut_torn_line
 
@@ -97,8 +98,8 @@ def reserve_number(path: str, wall_s: float, sequence: int) -> str:
     return name
 
 
-def clean_up(path: str, current: Identity | None) -> list[str]:
-    """Repair the rotated files of `path` after a crash; return sentences for the log.
+def clean_up(path: str, current: Identity | None) -> list[Event]:
+    """Repair the rotated files of `path` after a crash; return events for the log.
 
     Removes unused reserved names and unfinished compressions, and cuts torn lines. A compression that still runs, in a
     process that outlived its writer, holds a lock on its source and is left alone. Raises OSError.
@@ -113,7 +114,7 @@ def clean_up(path: str, current: Identity | None) -> list[str]:
             continue
         torn_bytes = _cut_torn_line(sibling.path)
         if torn_bytes:
-            events.append(f"{sibling.path}: cut {format_count(torn_bytes, 'byte')} of a torn last line")
+            events.append(trouble(f"{sibling.path}: cut off a torn line of {format_count(torn_bytes, 'byte')}"))
     for name in unfinished:
         source = name.removesuffix(TEMPORARY).rpartition(".")[0]
         if not is_locked(source):

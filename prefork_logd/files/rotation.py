@@ -1,7 +1,7 @@
 """Rotates one output's file by size and by time.
 
 Owns the decision, the order of the steps, their retries and the compressor child. Does not know records. Logs nothing:
-`advance` returns sentences for the log, each failure once until it changes.
+`advance` returns events for the log, each failure once until it changes.
 
 A rotation has these steps; each either leads to the next or is tried again later, from the present state of the disk:
 
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import OutputError
 from prefork_logd.files import compression, file_age, rotated_files
+from prefork_logd.files.events import Event, done, reason_of, trouble
 from prefork_logd.files.rotated_files import METHODS
 from prefork_logd.system.backoff import Backoff
 from prefork_logd.system.disk import sync_directory
@@ -56,6 +57,15 @@ class Step(enum.Enum):
     SETTLE = enum.auto()
 
 
+_FAILURES = {
+    Step.SYNC: ("cannot be rotated, because its lines cannot be put on the disk", "it grows until that works"),
+    Step.MOVE: ("cannot be rotated, because it cannot be renamed", "it grows until that works"),
+    Step.REOPEN: ("was rotated, but no new file can be begun", "lines go to the rotated file until that works"),
+    Step.SETTLE: ("was rotated, but its names cannot be put on the disk", "tried again until that works"),
+}
+"""For each step the words about its failure, and its effect."""
+
+
 class _Retry:
     """The time of the next attempt, and the last message about the failure."""
 
@@ -64,19 +74,19 @@ class _Retry:
         self._backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         self._told = ""
 
-    def failed(self, now_s: float, message: str) -> list[str]:
+    def failed(self, now_s: float, message: str) -> list[Event]:
         """Delay the next attempt; return the message unless it is the same as before."""
         self.at_s = now_s + self._backoff.failed()
         is_news = message != self._told
         self._told = message
-        return [message] if is_news else []
+        return [trouble(message)] if is_news else []
 
-    def worked(self, message: str) -> list[str]:
+    def worked(self, message: str) -> list[Event]:
         """Forget the failures; return the message if one of them was logged."""
         had_failed = self._told
         self.at_s, self._told = -math.inf, ""
         self._backoff.worked()
-        return [message] if had_failed else []
+        return [trouble(message)] if had_failed and message else []
 
 
 class Rotation:
@@ -110,7 +120,7 @@ class Rotation:
         self._generation = 0
         self._born_s: float | None = None
         self._deadline_s = -math.inf if self._enabled else math.inf
-        self._events: list[str] = []
+        self._events: list[Event] = []
 
     @property
     def next_deadline_s(self) -> float:
@@ -134,8 +144,8 @@ class Rotation:
             or self._generation != file.generation
         )
 
-    def advance(self, now_s: float) -> list[str]:
-        """Take every step that is possible now; return sentences for the log. Raises nothing.
+    def advance(self, now_s: float) -> list[Event]:
+        """Take every step that is possible now; return events for the log. Raises nothing.
 
         Call it between batches, when everything appended is committed: then each record is in one file, and a moved
         file is never written again. After a rotation the open file has another `identity`.
@@ -154,7 +164,7 @@ class Rotation:
         self._deadline_s = self._next_deadline(now_s)
         return self._events
 
-    def reap(self, pid: int, wait_status: int, now_s: float) -> list[str]:
+    def reap(self, pid: int, wait_status: int, now_s: float) -> list[Event]:
         """Record the end of a child, if it is the compressor; for a process that waits for all its children itself.
 
         Returns as `advance` does; call `advance` afterwards.
@@ -202,12 +212,18 @@ class Rotation:
                 self.step = self._take_step()
         except (OSError, OutputError) as error:
             self._must_clean = self._tidies
-            message = f"{self._file.path}: cannot rotate ({self.step.name}): {_reason(error)}"
-            self._events += self._rotating.failed(now_s, message)
+            self._events += self._rotating.failed(now_s, self._explain(error))
             if self.step is Step.MOVE:
                 self.step = Step.SYNC  # Lines appended until the next attempt need another sync.
         else:
             self._events += self._rotating.worked(f"{self._file.path}: rotates again")
+
+    def _explain(self, error: OSError | OutputError) -> str:
+        """Return the words about the failure of the present step."""
+        what, effect = _FAILURES[self.step]
+        if self.step is Step.MOVE and isinstance(error, OutputError):
+            what = "cannot be rotated, because no file can be opened at its path"
+        return f"{self._file.path}: {what}: {reason_of(error)}; {effect}"
 
     def _is_wanted(self, now_s: float) -> bool:
         if not self._file.length or self._born_s is None:
@@ -226,7 +242,7 @@ class Rotation:
                 # A SIGHUP or the check for a removed file may have reopened it already: once more does no harm.
                 self._file.sync()
                 self._file.reopen()
-                self._events.append(f"{self._file.path}: rotated to {self._moved_to}")
+                self._events.append(done(f"{self._file.path}: rotated to {self._moved_to}"))
                 self._must_prune = self._tidies
                 self._may_compress = self._tidies and self._compress != "none"
                 return Step.SETTLE
@@ -261,7 +277,8 @@ class Rotation:
         try:
             self._events += rotated_files.clean_up(self._path, self._file.identity)
         except OSError as error:
-            self._events += self._cleaning.failed(now_s, f"{self._file.path}: cannot tidy up: {_reason(error)}")
+            message = f"{self._file.path}: cannot tidy its rotated files up after a failure: {reason_of(error)}"
+            self._events += self._cleaning.failed(now_s, message)
         else:
             self._must_clean = False
             self._cleaning.worked("")
@@ -273,9 +290,9 @@ class Rotation:
             found, _ = rotated_files.find(self._path)
             for sibling in rotated_files.surplus(found, self._keep, self._keep_bytes, self._spared(found)):
                 Path(sibling.path).unlink(missing_ok=True)
-                self._events.append(f"{sibling.path}: removed, by keep and keep_bytes")
+                self._events.append(done(f"{sibling.path}: removed, by keep and keep_bytes"))
         except OSError as error:
-            message = f"{self._file.path}: cannot remove rotated files: {_reason(error)}"
+            message = f"{self._file.path}: cannot remove rotated files: {reason_of(error)}; they stay until that works"
             self._events += self._pruning.failed(now_s, message)
         else:
             self._must_prune = False
@@ -312,7 +329,7 @@ class Rotation:
             self._compressing_sequence = chosen.sequence
             self.compressor_pid = compression.start(chosen.path, method)
         except OSError as error:
-            message = f"{self._file.path}: cannot compress: {_reason(error)}"
+            message = f"{self._file.path}: cannot compress its rotated files: {reason_of(error)}; tried again"
             self._events += self._compressing.failed(now_s, message)
 
     def _poll(self, now_s: float) -> None:
@@ -335,7 +352,8 @@ class Rotation:
             return
         self._compress_failures[self._compressing_sequence] += 1
         self._must_clean = True
-        self._events += self._compressing.failed(now_s, f"{self._file.path}: cannot compress a rotated file: {failure}")
+        message = f"{self._file.path}: cannot compress a rotated file: {failure}; it stays as it is, and is tried again"
+        self._events += self._compressing.failed(now_s, message)
 
     def _next_deadline(self, now_s: float) -> float:
         deadlines = [math.inf]
@@ -352,8 +370,3 @@ class Rotation:
         elif self._may_compress:
             deadlines.append(self._compressing.at_s)
         return min(deadlines)
-
-
-def _reason(error: OSError | OutputError) -> str:
-    """Return the reason without the file names, which differ from one attempt to the next."""
-    return str(error) if isinstance(error, OutputError) else error.strerror or str(error)

@@ -26,7 +26,7 @@ class Disk:
 
     def mount(self, options: str) -> None:
         """Mount it; skip the test if that is not permitted."""
-        self.path.mkdir()
+        self.path.mkdir(exist_ok=True)
         done = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)],
             capture_output=True, text=True, check=False,

@@ -17,6 +17,7 @@ from prefork_logd.files.output_file import OutputFile
 from prefork_logd.files.rotation import Rotation, Step
 from prefork_logd.ingest.dispatcher import REJECTED_OUTPUT
 from prefork_logd.ipc.scoreboard import OutputField, Scoreboard
+from prefork_logd.processes.writer.astray import Astray
 from prefork_logd.processes.writer.skipping import Skipping
 from prefork_logd.system.log import LOGGER
 
@@ -45,10 +46,11 @@ class Output:
         self.skips = settings.on_error == "skip"
         """Whether lines that cannot be written are left out."""
         self._skipping = Skipping(settings.name, DROPPING if self.is_expendable else SKIPPING)
+        self._astray = Astray(settings.name)
         self._trouble = trouble
         self.file = OutputFile(settings.name, path or settings.file_path, settings.file_mode)
         if trouble is not None:
-            self._skipping, self.file.base = trouble.skipping, trouble.base
+            self._skipping, self._astray, self.file.base = trouble.skipping, trouble.astray, trouble.base
         self.file.is_hasty = self.skips
         self._counters = board.output(output_id)
         self._chunks: list[memoryview] = []
@@ -75,6 +77,7 @@ class Output:
         self.file.path, self.file.base = settings.file_path, ""
         if self._trouble is not None:
             self._trouble, self._skipping = None, Skipping(settings.name, SKIPPING)
+            self._astray = Astray(settings.name)
         self.configure(settings)
 
     def open(self) -> str:
@@ -128,13 +131,15 @@ class Output:
 
     def _report(self, *, done: bool) -> None:
         """Log and count that the file begins to fail, or works again."""
+        if done:
+            self._astray.report(self.file.path, self.file.astray)
         if self._trouble is not None:
             error = str(self.file.error or f"{self.file.path}: cannot be written")
             self._trouble.report(self.file.path, "" if done else error, self._lines)
             return
         self._counters[OutputField.FAILED] = not done
         if not self.skips:
-            if news := self.file.news():
+            if self.file.astray is None and (news := self.file.news()):
                 LOGGER.log(30 if done else 40, "output %s: %s%s", self.settings.name, news, "" if done else WAITING)
         elif done:
             self._skipping.worked(self.file.path)
@@ -187,8 +192,8 @@ class Output:
                 self.file.open()
             elif self._unsynced and not self.sync():
                 return False
-            elif self.file.verify():
-                LOGGER.info("output %s: %s was removed or renamed; made again", self.settings.name, self.file.path)
+            elif event := self.file.verify():
+                LOGGER.log(event.level, "output %s: %s", self.settings.name, event.text)
         except OutputError:
             return False
         return self.file.generation > before
@@ -290,7 +295,7 @@ class Output:
         now_s = time.monotonic()
         if self.rotation.due(now_s):
             for event in self.rotation.advance(now_s):
-                LOGGER.info("output %s: %s", self.settings.name, event)
+                LOGGER.log(event.level, "output %s: %s", self.settings.name, event.text)
 
     def close(self) -> None:
         """Sync the file and close it."""

@@ -241,7 +241,7 @@ class OutputSet:
                 file.rotate()
                 deadline_s = min(deadline_s, file.rotation.next_deadline_s)
         for event in self._tidying.advance(now_s):
-            LOGGER.info("output %s: %s", self.settings.name, event)
+            LOGGER.log(event.level, "output %s: %s", self.settings.name, event.text)
         return min(deadline_s, self._tidying.next_deadline_s)
 
     def _close_all_idle(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prefork_logd.ipc.scoreboard import OutputField
+from prefork_logd.processes.writer.astray import Astray
 from prefork_logd.processes.writer.skipping import Skipping
 from prefork_logd.system.log import LOGGER
 
@@ -22,6 +23,7 @@ class Trouble:
         """Report under the output's name; its files are below the directory `base`."""
         self.base = base
         self.skipping = Skipping(settings.name, "its records are skipped")
+        self.astray = Astray(settings.name)
         self._settings = settings
         self._counters = counters
         self._failing: set[str] = set()
@@ -51,4 +53,5 @@ class Trouble:
     def forget(self, path: str) -> None:
         """Forget a file that gets no more lines."""
         self._failing.discard(path)
+        self.astray.forget(path)
         self._counters[OutputField.FAILED] = bool(self._failing)

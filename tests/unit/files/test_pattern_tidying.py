@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import logging
 import os
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from prefork_logd.config.output_paths import PathPattern
 from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.errors import file_reason
 from prefork_logd.files import compression, pattern_tidying
 from prefork_logd.files.pattern_tidying import PatternTidying
 from tests.support.harness import wait_for
@@ -30,6 +33,7 @@ class Set:
             chosen, str(base), PathPattern(chosen.path), lambda path: path in self.opened, lambda: NOW_S
         )
         self.now_s = 0.0
+        self.levels: set[int] = set()
 
     def add(self, name: str, age_days: float = 0.0, nbytes: int = 5) -> Path:
         """Make a file that was written so long ago."""
@@ -42,7 +46,7 @@ class Set:
     def run(self) -> list[str]:
         """Do all that is to do; return what was said."""
         self.now_s += 2 * pattern_tidying.ROUND_S
-        events = self.tidying.advance(self.now_s)
+        events = [*self.tidying.advance(self.now_s)]
 
         def rest() -> bool:
             self.now_s = max(self.now_s, self.tidying.next_deadline_s)
@@ -51,7 +55,8 @@ class Set:
             return tidying._round is None and tidying.compressor_pid is None and not tidying._waiting
 
         wait_for(rest, "the end of the round")
-        return events
+        self.levels = {event.level for event in events}
+        return [event.text for event in events]
 
     def names(self) -> list[str]:
         """Return what is there."""
@@ -142,17 +147,21 @@ def test_a_compressor_that_fails_is_told_once(tmp_path: Path, monkeypatch: pytes
     made = Set(tmp_path, compress="gzip")
     path = made.add("a-2026-11-26.jsonl.20261127T000000Z.000004")
     path.with_name(f"{path.name}.gz").write_bytes(b"something else")
-    events = made.run() + made.run()
-    assert [event for event in events if "cannot compress it" in event] == [f"{path}: cannot compress it: File exists"]
+    events = made.run()
+    assert made.levels == {logging.WARNING}
+    events += made.run()
+    assert [event for event in events if "cannot compress it" in event] == [
+        f"{path}: cannot compress it: {compression.explain(errno.EEXIST << 8)}; it stays as it is, and is tried again"
+    ]
     path.with_name(f"{path.name}.gz").unlink()
 
     def refuse(*_: object) -> int:
-        raise BlockingIOError(11, "no process")
+        raise BlockingIOError(errno.EAGAIN, "no process")
 
     with monkeypatch.context() as patch:
         patch.setattr(compression, "start", refuse)
         made.now_s += pattern_tidying.RETRY_S
-        assert any("no process" in event for event in made.run())
+        assert any(file_reason(errno.EAGAIN) in event for event in made.run())
     made.now_s += pattern_tidying.RETRY_S
     made.run()
     assert made.names() == ["a-2026-11-26.jsonl.20261127T000000Z.000004.gz"]
@@ -164,7 +173,9 @@ def test_a_directory_that_cannot_be_read_is_told_once(tmp_path: Path, monkeypatc
     made.add("a.jsonl", 5)
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", lambda path: (_ for _ in ()).throw(PermissionError(13, "not yours", str(path))))
-        assert made.run() == [f"{tmp_path}: cannot tidy up: not yours"]
+        why = file_reason(errno.EACCES)
+        assert made.run() == [f"{tmp_path}: cannot rotate or remove files: {why}; tried again each minute"]
+        assert made.levels == {logging.WARNING}
         assert made.run() == []
     assert made.names() == ["a.jsonl"]
     made.run()

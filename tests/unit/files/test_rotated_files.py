@@ -1,6 +1,7 @@
 """Rotated names are never used twice, and nothing that is not ours is ever touched."""
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 
@@ -117,7 +118,8 @@ def test_cleaning_up_after_a_crash(path, tmp_path):
     status = (tmp_path / f"{stem}000024").stat()
     events = clean_up(path, Identity(status.st_dev, status.st_ino))
     assert len(events) == 1
-    assert "000021: cut 4 bytes" in events[0]
+    assert "000021: cut off a torn line of 4 bytes" in events[0].text
+    assert events[0].level == logging.WARNING
     assert {sibling.sequence: sibling.nbytes for sibling in find(path)[0]} == {20: 6, 21: 6, 23: 0, 24: 21}
     assert find(path)[1] == []
     assert {name: (tmp_path / name).read_bytes() for name in FOREIGN} == before

@@ -6,6 +6,7 @@ import errno
 import gzip
 import itertools
 import json
+import logging
 import math
 import os
 import shutil
@@ -21,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefork_logd.config.outputs import OutputSettings
-from prefork_logd.errors import OutputError
+from prefork_logd.errors import OutputError, file_reason
 from prefork_logd.files import compression, rotated_files
 from prefork_logd.files.output_file import OutputFile
 from prefork_logd.files.rotation import LAST_RETRY_S, Rotation, Step
@@ -45,7 +46,7 @@ class Bench:
         self.now_s = 1000.0
         self.wall_s = WALL_S
         self.number = 0
-        self.events = []
+        self.events, self.levels = [], {}
         self.begin()
 
     def begin(self):
@@ -62,7 +63,12 @@ class Bench:
     def turn(self):
         """Do what the writer does after each batch."""
         if self.rotation.due(self.now_s):
-            self.events += self.rotation.advance(self.now_s)
+            self.note(self.rotation.advance(self.now_s))
+
+    def note(self, events):
+        """Keep what would be logged."""
+        self.events += [event.text for event in events]
+        self.levels |= {event.text: event.level for event in events}
 
     def settle(self):
         """Let time pass until there is nothing more to do but to wait for the file to become old."""
@@ -79,7 +85,7 @@ class Bench:
             pid = self.rotation.compressor_pid
             if pid is not None:
                 _, status = os.waitpid(pid, 0)
-                self.events += self.rotation.reap(pid, status, self.now_s)
+                self.note(self.rotation.reap(pid, status, self.now_s))
             self.now_s += LAST_RETRY_S + 1
 
     def end(self):
@@ -268,12 +274,16 @@ def test_a_step_that_fails_is_tried_again_and_told_once(bench, monkeypatch, call
             b.turn()
             b.now_s += 1
         assert b.rotation.step is step
-    told = [event for event in b.events if "cannot rotate" in event]
+    told = [event for event in b.events if "rotated, b" in event]
     assert len(told) == 1
-    assert os.strerror(number) in told[0]
+    assert told[0].startswith(f"{b.path}: ")
+    assert file_reason(number) in told[0]
+    assert step.name not in told[0]
+    assert b.levels[told[0]] == logging.WARNING
     assert next(tries) < 8 * 3  # a retry makes up to three of these calls
     b.settle()
-    assert f"{b.path}: rotates again" in b.events
+    assert b.levels[f"{b.path}: rotates again"] == logging.WARNING
+    assert {b.levels[event] for event in b.events if "rotated to" in event} == {logging.INFO}
     assert b.rotation.step is Step.WAIT
     assert b.stored() == list(range(40))
     assert all(sibling.nbytes for sibling in b.rotated()), "a reserved name was left behind"
@@ -439,7 +449,7 @@ def test_a_compressor_that_is_killed_is_started_again_later(bench, monkeypatch):
         for _ in range(3):
             os.kill(b.rotation.compressor_pid, signal.SIGKILL)
             os.waitid(os.P_PID, b.rotation.compressor_pid, os.WEXITED | os.WNOWAIT)
-            b.events += b.rotation.advance(b.now_s)
+            b.note(b.rotation.advance(b.now_s))
             assert b.rotation.compressor_pid is None
             assert b.rotation.next_deadline_s > b.now_s
             b.now_s = b.rotation.next_deadline_s

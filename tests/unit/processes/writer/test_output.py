@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from prefork_logd.config.load import loads
-from prefork_logd.errors import OutputError
+from prefork_logd.errors import OutputError, file_reason
 from prefork_logd.ingest.dispatcher import REJECTED_OUTPUT
 from prefork_logd.ipc.scoreboard import OutputField
 from prefork_logd.processes.writer import output as output_module
 from prefork_logd.processes.writer.output import Output, identity_of
+from tests.support.disks import Disk
 from tests.support.starts import BOARD
 
 if TYPE_CHECKING:
@@ -230,7 +232,81 @@ def test_a_file_that_was_renamed_is_made_anew(output: Output, tmp_path: Path, ca
     assert output.find()
     assert output.append()
     assert (_read(tmp_path, "old"), _read(tmp_path)) == (b"one\n", b"two\n")
-    assert "was removed or renamed; made again" in caplog.text
+    assert _logged(caplog) == [(logging.INFO, f"output all: {tmp_path}/all.jsonl: was renamed; a new file is begun")]
+
+
+def test_a_file_that_was_removed_is_a_warning(output: Output, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody has removed records; a new file has the next ones."""
+    (tmp_path / "all.jsonl").unlink()
+    _take(output, b"two\n")
+    assert output.find()
+    assert output.append()
+    assert _read(tmp_path) == b"two\n"
+    assert _logged(caplog) == [(logging.WARNING, f"output all: {tmp_path}/all.jsonl: was removed; a new file is begun")]
+
+
+def test_a_file_system_mounted_over_the_directory_gets_the_next_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a restart; unmounted again, the old file goes on. The log says where the lines are."""
+    (tmp_path / "logs").mkdir()
+    output = Output(_settings(tmp_path, name="logs/all.jsonl"), PLACE, BOARD)
+    assert output.open() == ""
+    _write(output, b"one\n")
+    disk = Disk(tmp_path / "logs")
+    disk.mount("size=64k")
+    try:
+        _write(output, b"two\n")
+        assert _read(tmp_path, "logs/all.jsonl") == b"two\n"
+    finally:
+        disk.unmount()
+    _write(output, b"three\n")
+    output.close()
+    assert _read(tmp_path, "logs/all.jsonl") == b"one\nthree\n"
+    place = f"output all: {tmp_path}/logs/all.jsonl: is on another file system (one was mounted or unmounted)"
+    assert _logged(caplog) == [
+        (logging.WARNING, f"{place}; a new file is begun"),
+        (logging.WARNING, f"{place}; lines go to the file that is there now"),
+    ]
+
+
+@pytest.mark.parametrize("on_error", ["block", "skip"])
+def test_lines_that_go_to_a_file_without_its_path_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, on_error: str
+) -> None:
+    """A renamed file goes on getting lines while its path cannot be opened; the log has its begin and its end."""
+    output = _make(tmp_path, on_error)
+    assert output.open() == ""
+    _write(output, b"zero\n")
+    (tmp_path / "all.jsonl").rename(tmp_path / "old")
+    with monkeypatch.context() as patch:
+        _fail(patch, "open", errno.EACCES)
+        _write(output, b"one\n")
+        _write(output, b"two\n")
+    assert _read(tmp_path, "old") == b"zero\none\ntwo\n"
+    (problem,) = _logged(caplog)
+    assert problem[0] == logging.ERROR
+    assert f"{tmp_path}/all.jsonl: cannot open: {file_reason(errno.EACCES)}; until it works, lines go to" in problem[1]
+    _write(output, b"three\n")
+    output.close()
+    assert _read(tmp_path) == b"three\n"
+    assert _logged(caplog)[1:] == [
+        (logging.WARNING, f"output all: {tmp_path}/all.jsonl: lines go to the file at this path again")
+    ]
+    assert _counted() == {"RECORDS": 4, "BYTES": 19}
+
+
+def _write(output: Output, line: bytes) -> None:
+    """Commit a line."""
+    _take(output, line)
+    output.find()
+    assert output.append()
+    assert output.sync()
+    output.committed()
+
+
+def _logged(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    return [(record.levelno, record.getMessage()) for record in caplog.records]
 
 
 def test_reopening_goes_on_at_the_path(output: Output, tmp_path: Path) -> None:
