@@ -11,15 +11,102 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus 3 refuses a text of another type."""
 PREFIX = "prefork_logd_"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+class _Metric(NamedTuple):
+    """A metric whose samples are values of the status document."""
+
+    name: str
+    key: str
+    """Of the value, in the part of the status document that the table is about."""
+    kind: str
+    description: str
+
+
+_PROCESSES = (
+    _Metric("process_restarts_total", "restarts", "counter", "Number of times that a process was started again."),
+    _Metric("process_unresponsive_seconds", "silent_s", "gauge", "Time for which a process has not answered."),
+)
+_LISTENERS = (
+    _Metric("records_total", "records", "counter", "Records of clients that were received and accepted."),
+    _Metric("received_bytes_total", "received_bytes", "counter", "Bytes of received records."),
+    _Metric("connections", "connections", "gauge", "Connected clients."),
+)
+_LOSSES = (
+    _Metric(
+        "dropped_total",
+        "dropped",
+        "counter",
+        "Records that were not received as a whole, those dropped by clients included.",
+    ),
+    _Metric("client_gap_records_total", "gaps", "counter", "Records that clients report as dropped by themselves."),
+    _Metric("redacted_total", "redacted", "counter", "Records with a secret that was replaced."),
+    _Metric("sampled_out_records_total", "sampled", "counter", "Records that were not kept because of [[sample]]."),
+)
+_LIMITS = (
+    _Metric("limited_clients", "clients", "gauge", "Clients beyond a limit, counted in each worker."),
+    _Metric("limit_dropped_records_total", "dropped", "counter", "Records dropped because of a limit."),
+    _Metric("limit_waits_total", "waits", "counter", "Number of times that a limit let a connection wait."),
+    _Metric(
+        "limit_waiting_seconds_total", "waited_s", "counter", "Time for which a limit let connections wait, summed."
+    ),
+    _Metric("limit_refused_connections_total", "refused", "counter", "Connections that a limit gave no place."),
+    _Metric("limit_closed_connections_total", "closed", "counter", "Connections closed because of a limit of memory."),
+)
+_CERTIFICATES = (
+    _Metric(
+        "tls_certificate_expiry_timestamp_seconds",
+        "expires",
+        "gauge",
+        "End of the validity of a listener's certificate, in seconds since 1970.",
+    ),
+)
+_OUTPUTS = (
+    _Metric("output_records_total", "records", "counter", "Records written to an output."),
+    _Metric("output_bytes_total", "bytes", "counter", "Bytes written to an output."),
+    _Metric(
+        "output_skipped_total", "skipped", "counter", "Records that an output has left out because of its on_error."
+    ),
+    _Metric("output_failing", "failing", "gauge", "Whether an output cannot be written."),
+)
+_JOURNAL = (
+    _Metric("journal_bytes", "bytes", "gauge", "Bytes of records that wait in the journal for the stores."),
+    _Metric("journal_limit_bytes", "limit", "gauge", "limits.journal_bytes; at this size clients wait."),
+    _Metric("journal_full", "full", "gauge", "Whether clients wait for the stores."),
+)
+_STORES = (
+    _Metric("store_records_total", "records", "counter", "Records written to a store."),
+    _Metric("store_refused_total", "refused", "counter", "Records that a store has refused (dead letters)."),
+    _Metric("store_lost_total", "lost", "counter", "Records that a store never gets, and that are not dead letters."),
+    _Metric("store_lag_records", "lag_records", "gauge", "Records that wait for a store; NaN while that is not known."),
+    _Metric("store_lag_seconds", "lag_s", "gauge", "Age of the oldest record that waits for a store."),
+    _Metric("store_failing", "failing", "gauge", "Whether a store cannot be written."),
+)
+_ALERTS = (
+    _Metric("alert_rules", "rules", "gauge", "Rules of alerts."),
+    _Metric("alerts_firing", "firing", "gauge", "Incidents that are open."),
+    _Metric("alert_notices_waiting", "waiting", "gauge", "Notices that wait for their receivers."),
+    _Metric("alert_notices_sent_total", "sent", "counter", "Notices that receivers have taken."),
+    _Metric("alert_notices_failed_total", "failed", "counter", "Notices that were given up."),
+    _Metric("alert_evaluation_errors_total", "errors", "counter", "Evaluations of rules that failed."),
+)
+_SOURCES = (
+    _Metric("source_records_total", "records", "counter", "Records read from a source."),
+    _Metric("source_rejected_total", "rejected", "counter", "Messages of a source that hold no record."),
+    _Metric("source_connected", "connected", "gauge", "Whether a source is connected."),
+    _Metric(
+        "source_messages_waiting", "messages_waiting", "gauge", "Messages that wait in a source; NaN while unknown."
+    ),
+)
 
 
 @dataclass
@@ -44,6 +131,15 @@ class _Text:
         self.begin(name, kind, description)
         self.add(name, value)
 
+    def table(self, metrics: Sequence[_Metric], rows: Iterable[Mapping[str, Any]], **labels: str) -> None:
+        """Add metrics with a sample for each row; `labels`: by the name of a label, the key of its value in a row."""
+        rows = list(rows)
+        for metric in metrics:
+            self.begin(metric.name, metric.kind, metric.description)
+            for row in rows:
+                value = math.nan if row[metric.key] is None else row[metric.key]
+                self.add(metric.name, value, **{label: row[key] for label, key in labels.items()})
+
 
 def metrics_text(status: Mapping[str, Any]) -> str:
     """Return the metrics of a collector by its status document."""
@@ -53,15 +149,17 @@ def metrics_text(status: Mapping[str, Any]) -> str:
     started = time.time() - status["uptime_s"]
     text.single("start_time_seconds", "gauge", "Start of the collector, in seconds since 1970.", round(started, 1))
     _add_processes(text, status["children"])
-    _add_totals(text, status)
-    _add_limits(text, status["limits"])
+    text.table(_LISTENERS, status["listeners"], listener="address")
+    _add_by_reason(text, "rejected_total", "Frames that hold no record, by the reason.", status["rejected_by"])
+    text.table(_LOSSES, [status])
+    text.table(_LIMITS, status["limits"], limit="name")
     _add_tls(text, status)
-    _add_outputs(text, status["outputs"])
+    text.table(_OUTPUTS, status["outputs"], output="name")
     _add_commits(text, status["commits"])
-    _add_journal(text, status["journal"])
-    _add_stores(text, status["stores"])
-    _add_alerts(text, status["alerts"])
-    _add_sources(text, status["sources"])
+    text.table(_JOURNAL, [status["journal"]])
+    text.table(_STORES, status["stores"], store="name", type="type")
+    text.table(_ALERTS, [status["alerts"]])
+    text.table(_SOURCES, status["sources"], stream="stream", group="group")
     return "\n".join(text.lines) + "\n"
 
 
@@ -70,76 +168,22 @@ def _add_processes(text: _Text, everything: list[dict[str, Any]]) -> None:
     children = {(child["kind"], child["index"]): child for child in reversed(everything)}.values()
     text.begin("process_up", "gauge", "Whether a process runs.")
     for child in children:
-        text.add("process_up", child["state"] == "running", **_process(child))
-    text.begin("process_restarts_total", "counter", "Number of times that a process was started again.")
-    for child in children:
-        text.add("process_restarts_total", child["restarts"], **_process(child))
-    text.begin("process_unresponsive_seconds", "gauge", "Time for which a process has not answered.")
-    for child in children:
-        text.add("process_unresponsive_seconds", child["silent_s"], **_process(child))
+        text.add("process_up", child["state"] == "running", kind=child["kind"], index=child["index"])
+    text.table(_PROCESSES, children, kind="kind", index="index")
 
 
-def _process(child: dict[str, Any]) -> dict[str, object]:
-    return {"kind": child["kind"], "index": child["index"]}
-
-
-def _add_totals(text: _Text, status: Mapping[str, Any]) -> None:
-    for name, key, kind, description in (
-        ("records_total", "records", "counter", "Records of clients that were received and accepted."),
-        ("received_bytes_total", "received_bytes", "counter", "Bytes of received records."),
-        ("connections", "connections", "gauge", "Connected clients."),
-    ):
-        text.begin(name, kind, description)
-        for listener in status["listeners"]:
-            text.add(name, listener[key], listener=listener["address"])
-    text.begin("rejected_total", "counter", "Frames that hold no record, by the reason.")
-    for reason, count in status["rejected_by"].items():
-        text.add("rejected_total", count, reason=reason)
-    for name, key, description in (
-        ("dropped_total", "dropped", "Records that were not received as a whole, those dropped by clients included."),
-        ("client_gap_records_total", "gaps", "Records that clients report as dropped by themselves."),
-        ("redacted_total", "redacted", "Records with a secret that was replaced."),
-        ("sampled_out_records_total", "sampled", "Records that were not kept because of [[sample]]."),
-    ):
-        text.single(name, "counter", description, status[key])
-
-
-def _add_limits(text: _Text, limits: list[dict[str, Any]]) -> None:
-    for name, key, kind, description in (
-        ("limited_clients", "clients", "gauge", "Clients beyond a limit, counted in each worker."),
-        ("limit_dropped_records_total", "dropped", "counter", "Records dropped because of a limit."),
-        ("limit_waits_total", "waits", "counter", "Number of times that a limit let a connection wait."),
-        ("limit_waiting_seconds_total", "waited_s", "counter", "Time for which a limit let connections wait, summed."),
-        ("limit_refused_connections_total", "refused", "counter", "Connections that a limit gave no place."),
-        ("limit_closed_connections_total", "closed", "counter", "Connections closed because of a limit of memory."),
-    ):
-        text.begin(name, kind, description)
-        for limit in limits:
-            text.add(name, limit[key], limit=limit["name"])
+def _add_by_reason(text: _Text, name: str, description: str, counts: Mapping[str, int]) -> None:
+    text.begin(name, "counter", description)
+    for reason, count in counts.items():
+        text.add(name, count, reason=reason)
 
 
 def _add_tls(text: _Text, status: Mapping[str, Any]) -> None:
     completed = status["tls_handshakes"]
     text.single("tls_handshakes_total", "counter", "TLS handshakes of clients that were completed.", completed)
-    text.begin("tls_handshake_failures_total", "counter", "TLS handshakes of clients that failed, by reason.")
-    for reason, count in status["tls_handshake_failures"].items():
-        text.add("tls_handshake_failures_total", count, reason=reason)
-    name = "tls_certificate_expiry_timestamp_seconds"
-    text.begin(name, "gauge", "End of the validity of a listener's certificate, in seconds since 1970.")
-    for row in status.get("certificates", ()):
-        text.add(name, row["expires"], listener=row["listener"], certificate=row["path"])
-
-
-def _add_outputs(text: _Text, outputs: list[dict[str, Any]]) -> None:
-    for name, key, kind, description in (
-        ("output_records_total", "records", "counter", "Records written to an output."),
-        ("output_bytes_total", "bytes", "counter", "Bytes written to an output."),
-        ("output_skipped_total", "skipped", "counter", "Records that an output has left out because of its on_error."),
-        ("output_failing", "failing", "gauge", "Whether an output cannot be written."),
-    ):
-        text.begin(name, kind, description)
-        for output in outputs:
-            text.add(name, output[key], output=output["name"])
+    failed = status["tls_handshake_failures"]
+    _add_by_reason(text, "tls_handshake_failures_total", "TLS handshakes of clients that failed, by reason.", failed)
+    text.table(_CERTIFICATES, status.get("certificates", ()), listener="listener", certificate="path")
 
 
 def _add_commits(text: _Text, commits: dict[str, Any]) -> None:
@@ -152,56 +196,6 @@ def _add_commits(text: _Text, commits: dict[str, Any]) -> None:
     text.add(f"{name}_count", count)
     description = "End of the last commit, in seconds since 1970; 0 before the first one."
     text.single("last_commit_timestamp_seconds", "gauge", description, commits["last"] or 0)
-
-
-def _add_journal(text: _Text, journal: dict[str, Any]) -> None:
-    text.single("journal_bytes", "gauge", "Bytes of records that wait in the journal for the stores.", journal["bytes"])
-    text.single("journal_limit_bytes", "gauge", "limits.journal_bytes; at this size clients wait.", journal["limit"])
-    text.single("journal_full", "gauge", "Whether clients wait for the stores.", journal["full"])
-
-
-def _add_stores(text: _Text, stores: list[dict[str, Any]]) -> None:
-    for name, key, kind, description in (
-        ("store_records_total", "records", "counter", "Records written to a store."),
-        ("store_refused_total", "refused", "counter", "Records that a store has refused (dead letters)."),
-        (
-            "store_lost_total",
-            "lost",
-            "counter",
-            "Records that a store never gets, and that are not dead letters.",
-        ),
-        ("store_lag_records", "lag_records", "gauge", "Records that wait for a store; NaN while that is not known."),
-        ("store_lag_seconds", "lag_s", "gauge", "Age of the oldest record that waits for a store."),
-        ("store_failing", "failing", "gauge", "Whether a store cannot be written."),
-    ):
-        text.begin(name, kind, description)
-        for store in stores:
-            text.add(name, math.nan if store[key] is None else store[key], store=store["name"], type=store["type"])
-
-
-def _add_alerts(text: _Text, alerts: dict[str, Any]) -> None:
-    for name, key, kind, description in (
-        ("alert_rules", "rules", "gauge", "Rules of alerts."),
-        ("alerts_firing", "firing", "gauge", "Incidents that are open."),
-        ("alert_notices_waiting", "waiting", "gauge", "Notices that wait for their receivers."),
-        ("alert_notices_sent_total", "sent", "counter", "Notices that receivers have taken."),
-        ("alert_notices_failed_total", "failed", "counter", "Notices that were given up."),
-        ("alert_evaluation_errors_total", "errors", "counter", "Evaluations of rules that failed."),
-    ):
-        text.single(name, kind, description, alerts[key])
-
-
-def _add_sources(text: _Text, sources: list[dict[str, Any]]) -> None:
-    for name, key, kind, description in (
-        ("source_records_total", "records", "counter", "Records read from a source."),
-        ("source_rejected_total", "rejected", "counter", "Messages of a source that hold no record."),
-        ("source_connected", "connected", "gauge", "Whether a source is connected."),
-        ("source_messages_waiting", "messages_waiting", "gauge", "Messages that wait in a source; NaN while unknown."),
-    ):
-        text.begin(name, kind, description)
-        for source in sources:
-            value = math.nan if source[key] is None else source[key]
-            text.add(name, value, stream=source["stream"], group=source["group"])
 
 
 def _number(value: float) -> str:
