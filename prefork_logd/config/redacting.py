@@ -46,7 +46,7 @@ def redacted_dsn(dsn: str) -> str:
     values = _parse(dsn)
     if values is None:
         return HIDDEN
-    from psycopg import conninfo  # noqa: PLC0415 - an extra
+    from psycopg import conninfo
 
     return conninfo.make_conninfo("", **{key: HIDDEN if key in _SECRET else value for key, value in values.items()})
 
@@ -58,7 +58,7 @@ def is_clear(dsn: str) -> bool:
 
 def _parse(dsn: str) -> dict[str, str] | None:
     try:
-        from psycopg import ProgrammingError, conninfo  # noqa: PLC0415 - an extra
+        from psycopg import ProgrammingError, conninfo
     except ImportError:
         return None if dsn else {}
     try:

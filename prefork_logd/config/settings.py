@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from prefork_logd.config.alerts import AlertSettings, AlertsSettings
-from prefork_logd.config.client_limits import ClientLimitSettings  # noqa: TC001 - msgspec reads the annotation
-from prefork_logd.config.listeners import ListenerSettings  # noqa: TC001 - msgspec reads the annotation
+from prefork_logd.config.client_limits import ClientLimitSettings
+from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.config.metrics import MetricsSettings
 from prefork_logd.config.outputs import DEFAULT_OUTPUTS, OutputSettings
-from prefork_logd.config.receivers import AnyReceiver  # noqa: TC001 - msgspec reads the annotation
+from prefork_logd.config.receivers import AnyReceiver
 from prefork_logd.config.redact import RedactSettings
-from prefork_logd.config.samples import SampleSettings  # noqa: TC001 - msgspec reads the annotation
+from prefork_logd.config.samples import SampleSettings
 from prefork_logd.config.server import LimitSettings, ServerSettings
-from prefork_logd.config.sources import NatsSourceSettings  # noqa: TC001 - msgspec reads the annotation
-from prefork_logd.config.stores.base import StoreSettings  # noqa: TC001 - msgspec reads the annotation
+from prefork_logd.config.sources import NatsSourceSettings
+from prefork_logd.config.stores.base import StoreSettings
 from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.config.stores.kinds import KINDS, store_from
 from prefork_logd.config.web import WebSettings

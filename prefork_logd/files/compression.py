@@ -124,7 +124,7 @@ def _pieces(reader: BinaryIO, go_on: Callable[[], bool]) -> Iterator[bytes]:
 def _compressor(method: str) -> Any:
     if method == "gzip":
         return zlib.compressobj(wbits=GZIP_WINDOW_BITS)
-    import zstandard  # noqa: PLC0415 - an optional dependency, and only the child pays for it
+    import zstandard
 
     return zstandard.ZstdCompressor(write_checksum=True).compressobj()
 
@@ -133,7 +133,7 @@ def _decompressor(method: str) -> tuple[Any, type[Exception]]:
     """Return the function that decompresses, and the exceptions that it raises."""
     if method == "gzip":
         return zlib.decompressobj(wbits=GZIP_WINDOW_BITS), zlib.error
-    import zstandard  # noqa: PLC0415 - as above
+    import zstandard
 
     return zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError
 

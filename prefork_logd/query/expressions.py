@@ -35,7 +35,7 @@ def compile_expression(text: str) -> Expression:
 
 
 def _compile_with_re2(text: str) -> Expression:
-    import re2  # noqa: PLC0415 - optional: it has no wheels for musl; and few queries need it
+    import re2  # it has no wheels for musl, and few queries need it
 
     options = re2.Options()
     options.log_errors = False
@@ -53,7 +53,7 @@ class _InDuckDB:
 
     def __init__(self, text: str) -> None:
         try:
-            import duckdb  # noqa: PLC0415 - see above
+            import duckdb
         except ImportError:
             raise ValueError('regular expressions need a library: pip install "prefork-logd[regex]"') from None
         self._expression = text

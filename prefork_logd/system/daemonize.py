@@ -71,7 +71,7 @@ def detach(run: Callable[[Readiness], int], log_path: Path, user: str = "") -> d
 
 
 def _become_daemon(run: Callable[[Readiness], int], ready: Readiness, log_fd: int, log_path: Path) -> NoReturn:
-    from daemon import DaemonContext  # noqa: PLC0415 - what it imports takes its time, and only `start` needs it
+    from daemon import DaemonContext
 
     status: int = ExitStatus.FAILURE
     try:

@@ -97,8 +97,8 @@ class Partition:
 
     async def begin(self, subject: str, arrived: Callable[[Partition, Msg], None]) -> None:
         """Read on after the last acknowledged message; each message goes to `arrived`."""
-        from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy  # noqa: PLC0415
-        from nats.js.errors import NotFoundError  # noqa: PLC0415
+        from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+        from nats.js.errors import NotFoundError
 
         ask = self._connection.ask
         subject = self._filter = wire.partition_filter(subject, self.number)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from prefork_logd.query.fingerprints import ALGORITHMS, ERROR, fingerprint, form_of, key_of, kind_of, place_of
-from prefork_logd.records.record import Created, Integer  # noqa: TC001 - msgspec reads the annotations
+from prefork_logd.records.record import Created, Integer
 from prefork_logd.records.stored import read_fields
 
 if TYPE_CHECKING:

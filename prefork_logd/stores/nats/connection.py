@@ -126,7 +126,7 @@ class Connection:
 
     async def _reach(self) -> Client:
         """Return a connected client, with TLS if the settings ask for it. Raises StoreError."""
-        import nats.aio.client  # noqa: PLC0415 - only those who use it need the package
+        import nats.aio.client
 
         trouble = self.trouble = asyncio.get_running_loop().create_future()
 
@@ -240,7 +240,7 @@ def _insisting_on_tls() -> tuple[Client, Callable[[], bool]]:
     The NATS client itself goes on without TLS, despite its options, if the server (or an attacker in its place) does
     not ask for TLS.
     """
-    import nats.aio.client  # noqa: PLC0415 - only those who use it need the package
+    import nats.aio.client
 
     asked: list[bool] = []
 
@@ -270,7 +270,7 @@ def describe(error: BaseException) -> str:
 
 async def translated(work: Coroutine[Any, Any, _T], where: str) -> _T:
     """Do something to its end. Raises StoreError, whatever went wrong with the servers."""
-    import nats.errors  # noqa: PLC0415 - only those who use it need the package
+    import nats.errors
 
     try:
         return await work

@@ -80,8 +80,8 @@ class Group:
 
     async def join(self, replicas: int) -> None:
         """Open the table, or make it; read all entries."""
-        from nats.js.api import KeyValueConfig  # noqa: PLC0415
-        from nats.js.errors import BucketNotFoundError  # noqa: PLC0415
+        from nats.js.api import KeyValueConfig
+        from nats.js.errors import BucketNotFoundError
 
         ask = self._connection.ask
         try:
@@ -191,7 +191,7 @@ class Group:
         await self._write(partition, Entry("" if release else self.member, positions, sequence, entry.revision))
 
     async def _write(self, partition: int, entry: Entry) -> None:
-        from nats.js.errors import KeyWrongLastSequenceError  # noqa: PLC0415
+        from nats.js.errors import KeyWrongLastSequenceError
 
         data = msgspec.json.encode({"owner": entry.owner, "positions": entry.positions, "sequence": entry.sequence})
         try:
@@ -228,7 +228,7 @@ class Stream(NamedTuple):
 
 async def read_stream(connection: Connection, name: str) -> Stream:
     """Return the facts about a stream. Raises StoreError if a group cannot read it."""
-    from nats.js.errors import NotFoundError  # noqa: PLC0415
+    from nats.js.errors import NotFoundError
 
     try:
         config = (await connection.ask(lambda stream: stream.stream_info(name))).config
@@ -265,7 +265,7 @@ def query_group(settings: NatsSourceSettings) -> dict[str, Any]:
 
 
 async def _query_members(connection: Connection, settings: NatsSourceSettings, partitions: int) -> dict[str, Any]:
-    from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NotFoundError  # noqa: PLC0415
+    from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NotFoundError
 
     owners: dict[str, int] = {}
     waiting = None

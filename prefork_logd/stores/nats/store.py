@@ -173,7 +173,7 @@ class NatsStore:
 
     async def _last_range(self) -> wire.Range | None:
         """Return the range of the stream's last message of this journal; None if there is none."""
-        from nats.js.errors import NotFoundError  # noqa: PLC0415
+        from nats.js.errors import NotFoundError
 
         try:
             last = await self._connection.ask(
@@ -246,7 +246,7 @@ class NatsStore:
         message, from the first: it has the id under which ours was acknowledged. If that id is no longer known, the
         range is published again, and the servers recognize repetitions.
         """
-        from nats.js.errors import NotFoundError  # noqa: PLC0415
+        from nats.js.errors import NotFoundError
 
         name = self._settings.stream
         state = (await self._connection.ask(lambda stream: stream.stream_info(name))).state

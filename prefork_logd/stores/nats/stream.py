@@ -65,7 +65,7 @@ async def ensure_stream(connection: Connection, wish: StreamWish, whose: str) ->
 
     Raises StoreError that names every different key, with both values; `whose` is the name of the settings.
     """
-    from nats.js.errors import NotFoundError  # noqa: PLC0415
+    from nats.js.errors import NotFoundError
 
     wanted = _wanted(wish)
     try:
@@ -104,7 +104,7 @@ def _check_replicas(connection: Connection, wish: StreamWish, whose: str) -> Non
 
 
 def _wanted(wish: StreamWish) -> StreamConfig:
-    from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig  # noqa: PLC0415
+    from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
     return StreamConfig(
         name=wish.name,
@@ -157,7 +157,7 @@ def describe_stream(connection: Connection, info: StreamInfo, settings: NatsStor
 
 def query_stream(settings: NatsStoreSettings) -> dict[str, Any]:
     """Query the state of a store's stream, and change nothing. Raises StoreError, also if the stream differs."""
-    from nats.js.errors import NotFoundError  # noqa: PLC0415
+    from nats.js.errors import NotFoundError
 
     connection = Connection(settings, "prefork-logd check", settings.timeout_s)
 
@@ -222,7 +222,7 @@ def _seconds(value: float | None) -> str:
 
 async def scan(connection: Connection, stream_name: str, subject: str, start: int) -> AsyncGenerator[Found, None]:
     """Yield the headers of the messages on a subject, from a sequence on; messages of other programs are skipped."""
-    from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy  # noqa: PLC0415
+    from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
     stream = connection.stream
     config = ConsumerConfig(

@@ -164,7 +164,7 @@ def logger_of(line: bytes) -> str:
 def packer(encoding: str) -> Callable[[bytes], bytes]:
     """Return the function that compresses a body."""
     if encoding == "zstd":
-        import zstandard  # noqa: PLC0415 - only those who use it need the package
+        import zstandard
 
         return zstandard.ZstdCompressor(level=1).compress
     if encoding == "deflate":
@@ -196,7 +196,7 @@ def _inflate(body: bytes) -> bytes | None:
 
 
 def _unpack_zstd(body: bytes) -> bytes | None:
-    import zstandard  # noqa: PLC0415 - only those who use it need the package
+    import zstandard
 
     try:
         # A frame without its size could unpack to any size.

@@ -66,7 +66,7 @@ def connect(memory_bytes: int, threads: int, temporary: Path | None = None) -> d
     files, of SPILL_BYTES at most. `threads` is the number of threads of a query.
     """
     try:
-        import duckdb  # noqa: PLC0415 - it has threads, and takes 70 ms
+        import duckdb  # it has threads, and takes 70 ms
     except ImportError as error:
         raise StoreError(f"the library duckdb cannot be used: {error}; install it: pip install duckdb") from error
     configuration: dict[str, Any] = {
@@ -92,7 +92,7 @@ def failing_as_store_error(place: str = "") -> Iterator[None]:
 
     `place` is what a query reads; the error about memory then has a remedy.
     """
-    import duckdb  # noqa: PLC0415
+    import duckdb
 
     try:
         yield
@@ -106,7 +106,7 @@ def failing_as_store_error(place: str = "") -> Iterator[None]:
 @contextlib.contextmanager
 def suppressing_closed() -> Iterator[None]:
     """Ignore the error of a connection that was closed meanwhile."""
-    import duckdb  # noqa: PLC0415
+    import duckdb
 
     with contextlib.suppress(duckdb.ConnectionException):
         yield

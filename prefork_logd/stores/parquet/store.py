@@ -47,7 +47,7 @@ def make_store(settings: ParquetStoreSettings) -> ParquetStore:
 
 def import_libraries() -> None:
     """Import DuckDB, which otherwise only the processes that use it import. Starts no thread. Raises ImportError."""
-    import duckdb  # noqa: F401, PLC0415 - it takes 26 MB
+    import duckdb  # noqa: F401 - it takes 26 MB
 
 
 class _Part(NamedTuple):

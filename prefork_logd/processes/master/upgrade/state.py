@@ -21,7 +21,7 @@ from prefork_logd.ipc.scoreboard import (
 )
 from prefork_logd.net.tls import REASONS
 from prefork_logd.processes.master.page_sockets import (
-    InheritedPageSocket,  # noqa: TC001 - msgspec reads the annotation
+    InheritedPageSocket,
 )
 from prefork_logd.processes.master.upgrade.old_scoreboard import OldBoard
 from prefork_logd.system.memory_file import make_memory_file, take_memory_file
