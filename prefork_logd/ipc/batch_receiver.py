@@ -59,7 +59,7 @@ class BatchReceiver:
         self.commit()
         taker.loop.add(self._batches_fd, self, READ | EDGE)
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - the read reports more than the flags
+    def ready(self, _events: int, /) -> None:
         """Read batches until the pipe is empty, or this worker's turn is over."""
         self.queued = False
         taken_bytes = 0
@@ -114,7 +114,7 @@ class _Answers:
         self._waiting = b""
         loop.add(fd, self, WRITE | EDGE)
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - the write reports more than the flags
+    def ready(self, _events: int, /) -> None:
         """Send the bytes that wait."""
         if self._waiting:
             self.send(b"")

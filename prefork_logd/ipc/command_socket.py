@@ -109,7 +109,7 @@ class CommandServer:
         self._clients[client] = None
         return client.answer
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - the accept reports more than the flags
+    def ready(self, _events: int, /) -> None:
         """Accept a client; if there are too many, close one that has not asked yet."""
         try:
             sock, _ = self._sock.accept()

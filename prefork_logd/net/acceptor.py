@@ -70,7 +70,7 @@ class Acceptor:
         self._waiting.register(sock.fileno(), select.POLLIN)
         loop.add(sock.fileno(), self, READ | EDGE)
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - the accept reports more than the flags
+    def ready(self, _events: int, /) -> None:
         """Accept until the queue is empty, this worker has its share, or it has accepted enough for one turn."""
         if self._timer is not None:
             self._timer.cancel()

@@ -45,7 +45,7 @@ TURN_S = 0.002
 class Handler(Protocol):
     """The object registered for a descriptor."""
 
-    def ready(self, events: int) -> None:
+    def ready(self, events: int, /) -> None:
         """Handle readiness; `events` are epoll's flags, or ENDED in a turn requested with `again`."""
 
 

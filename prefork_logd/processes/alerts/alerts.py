@@ -159,7 +159,7 @@ class AlertsProcess:
                 self._sent = report
         self._loop.later(REPORT_S, self._report)
 
-    def _handle_message(self, message: AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
+    def _handle_message(self, message: AnyMessage, _fds: list[int]) -> None:
         match message:
             case Drain(fast):
                 if fast:

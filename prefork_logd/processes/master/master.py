@@ -153,7 +153,7 @@ class Master:
         """Send this process again the signals that were received and not yet handled."""
         self._signals.put_back()
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - the pipe has the signals
+    def ready(self, _events: int, /) -> None:
         """Act on the signals that have come (signals.TABLE)."""
         taken = self._signals.take()
         actions: dict[int, Callable[[], None]] = {

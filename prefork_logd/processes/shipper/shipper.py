@@ -120,7 +120,7 @@ class Shipper:
         self._close()
         return 0
 
-    def _handle_message(self, message: AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
+    def _handle_message(self, message: AnyMessage, _fds: list[int]) -> None:
         match message:
             case Drain(fast):
                 self._ending = True
@@ -135,7 +135,7 @@ class Shipper:
 
     # Waking and waiting
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - the counters have more
+    def ready(self, _events: int, /) -> None:
         """Take the next step: the writer has committed records, or this shipper has another turn."""
         self._queued = False
         with contextlib.suppress(BlockingIOError):

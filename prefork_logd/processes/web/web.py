@@ -174,7 +174,7 @@ class WebProcess:
             self._asking.add_done_callback(lambda asking: asking.cancelled() or asking.exception())
         return await asyncio.shield(self._asking)
 
-    def _handle_message(self, message: AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
+    def _handle_message(self, message: AnyMessage, _fds: list[int]) -> None:
         match message:
             case Drain(fast):
                 if fast or not self._servers:

@@ -96,7 +96,7 @@ class Giver:
             return False
         return True
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - the read reports more than the flags
+    def ready(self, _events: int, /) -> None:
         """Read the taker's answer, or its end-of-file."""
         try:
             word = self._sock.recv(16)
@@ -154,7 +154,7 @@ class Taker:
         self._sock.close()
         self._owner.ended(self)
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - the read reports more than the flags
+    def ready(self, _events: int, /) -> None:
         """Read the giver's message, or its end-of-file."""
         try:
             word, fds, flags, _ = socket.recv_fds(self._sock, 16, GROUP + 1)

@@ -154,7 +154,7 @@ class Handshakes:
             self._is_queued = True
             self._port.loop.again(self)
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - a loop's handler
+    def ready(self, _events: int, /) -> None:
         """Go on with handshakes that were postponed, at least one and for at most SLOT_S."""
         self._is_queued = False
         end_s = time.monotonic() + SLOT_S

@@ -63,7 +63,7 @@ class OwnLog:
         if sock is not None:
             self._port.loop.remove(sock.fileno())
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - what the socket holds is found out by reading
+    def ready(self, _events: int, /) -> None:
         """Store waiting lines. An unexpected error ends this, not the worker."""
         try:
             with own_records.muted():

@@ -95,7 +95,7 @@ class Trial:
         self._timer: Timer = loop.later(TRIAL_S, self._too_long)
         loop.add(self._read_fd, self, READ)
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - the read reports more than the flags
+    def ready(self, _events: int, /) -> None:
         """Read the trial's output."""
         try:
             data = os.read(self._read_fd, _MOST_OUTPUT)
