@@ -6,6 +6,7 @@ Does not log: files/ returns events, and the writer logs them under the output's
 from __future__ import annotations
 
 import logging
+import os
 from typing import NamedTuple
 
 from prefork_logd.errors import OutputError, file_reason
@@ -33,4 +34,6 @@ def reason_of(error: OSError | OutputError) -> str:
     """Return reason and remedy without names of files, which differ from one attempt to the next."""
     if isinstance(error, OutputError):
         return error.reason
-    return file_reason(error.errno) if error.errno else str(error)
+    number, words = error.errno or 0, error.strerror or str(error)
+    # An OSError of our own has words of its own.
+    return file_reason(number) if words == os.strerror(number) else words

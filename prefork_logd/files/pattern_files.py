@@ -14,6 +14,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from prefork_logd.files import failed_files
 from prefork_logd.files.rotated_files import TEMPORARY
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class PatternFile(NamedTuple):
     nbytes: int
     written_s: float
     """When it was written last, in seconds since 1970."""
+    could_not_sync: bool = False
+    """Whether it was put aside (failed_files.py): it is never rotated, and only removed by size and age."""
 
 
 def entries(base: str, pattern: PathPattern) -> Iterator[os.DirEntry[str]]:
@@ -68,7 +71,8 @@ def read(base: str, pattern: PathPattern) -> Iterator[PatternFile | str]:
     """Yield each file of the set, and the path of each unfinished compression. Raises OSError as `entries`."""
     for entry in entries(base, pattern):
         match = _ROTATED.fullmatch(entry.name)
-        name = match[1] if match else entry.name
+        failed = failed_files.NAME.fullmatch(entry.name)
+        name = match[1] if match else failed[1] if failed else entry.name
         if not pattern.is_file(name):
             continue
         try:
@@ -84,12 +88,14 @@ def read(base: str, pattern: PathPattern) -> Iterator[PatternFile | str]:
         current = entry.path[: len(entry.path) - len(entry.name)] + name
         date = pattern.date_of(current[len(base) :].lstrip("/"))
         numbers = (int(match[2]), match[3]) if match else (0, "")
-        yield PatternFile(entry.path, current, *numbers, date, status.st_size, status.st_mtime)
+        yield PatternFile(
+            entry.path, current, *numbers, date, status.st_size, status.st_mtime, could_not_sync=failed is not None
+        )
 
 
 def is_finished(file: PatternFile, today: str) -> bool:
     """Return whether nothing more is written to a closed file."""
-    return bool(file.sequence) or "" < file.date < today
+    return bool(file.sequence) or ("" < file.date < today and not file.could_not_sync)
 
 
 def surplus(

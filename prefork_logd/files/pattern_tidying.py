@@ -161,7 +161,9 @@ class PatternTidying:
         for index, file in enumerate(files):
             if self._is_piece_over:
                 yield
-            if file.sequence or not file.nbytes or self._is_open(file.path) or not self._is_due(file, today):
+            if file.sequence or file.could_not_sync or not file.nbytes:
+                continue
+            if self._is_open(file.path) or not self._is_due(file, today):
                 continue
             name = rotated_files.reserve_number(file.path, self._wall(), latest[file.path] + 1)
             try:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import OutputError
-from prefork_logd.files import compression, file_age, rotated_files
+from prefork_logd.files import compression, failed_files, file_age, rotated_files
 from prefork_logd.files.events import Event, done, reason_of, trouble
 from prefork_logd.files.rotated_files import METHODS
 from prefork_logd.system.backoff import Backoff
@@ -289,8 +289,11 @@ class Rotation:
         try:
             found, _ = rotated_files.find(self._path)
             for sibling in rotated_files.surplus(found, self._keep, self._keep_bytes, self._spared(found)):
-                Path(sibling.path).unlink(missing_ok=True)
-                self._events.append(done(f"{sibling.path}: removed, by keep and keep_bytes"))
+                path = Path(sibling.path)
+                # A file that could not be synced is kept as long as the rotated files of its time.
+                old = [*failed_files.remove_until(self._path, path.stat().st_mtime)] if path.exists() else []
+                path.unlink(missing_ok=True)
+                self._events += [done(f"{gone}: removed, by keep and keep_bytes") for gone in (*old, sibling.path)]
         except OSError as error:
             message = f"{self._file.path}: cannot remove rotated files: {reason_of(error)}; they stay until that works"
             self._events += self._pruning.failed(now_s, message)

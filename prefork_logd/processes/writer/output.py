@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.config.values import format_count
 from prefork_logd.errors import OutputError
+from prefork_logd.files import failed_files
+from prefork_logd.files.events import reason_of
 from prefork_logd.files.output_file import OutputFile
 from prefork_logd.files.rotation import Rotation, Step
 from prefork_logd.ingest.dispatcher import REJECTED_OUTPUT
@@ -61,6 +63,8 @@ class Output:
         """Lines appended since the last commit; if the sync fails, they go to another file."""
         self._given_up: tuple[tuple[int, int] | None, int] | None = None
         """Identity and committed length of a file that could not be synced, until a new file replaces it."""
+        self._told = ""
+        """The last message about its replacement."""
         self.settings = settings
         self.rotation = Rotation(settings, self.file)
 
@@ -249,12 +253,12 @@ class Output:
             return True
         identity, committed_length = self._given_up
         path = os.path.realpath(self.file.path)
-        aside = f"{path}.failed-{time.time_ns()}"
         try:
             if self.file.identity is not None and self.file.identity == identity:
                 self.file.cut_back(committed_length, identity)
                 is_in_place = identity_of(path) == identity
                 if is_in_place and committed_length:
+                    aside = failed_files.name_for(path, time.time_ns())
                     Path(path).rename(aside)
                     LOGGER.warning("output %s: begins a new file; %s has the committed part", self.settings.name, aside)
                 # An empty file is written again from its beginning, so no page is missing in its next sync. While the
@@ -262,13 +266,14 @@ class Output:
                 if committed_length or not is_in_place:
                     self.file.reopen()
         except (OSError, OutputError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
+            reason = f"{path}: cannot begin a new file in its place: {reason_of(error)}"
             if self.skips:
-                self._skipping.failed(f"cannot begin a new file: {reason}", 0)
-            else:
-                LOGGER.error("output %s: cannot begin a new file: %s", self.settings.name, reason)
+                self._skipping.failed(reason, 0)
+            elif reason != self._told:
+                LOGGER.error("output %s: %s%s", self.settings.name, reason, WAITING)
+                self._told = reason
             return False
-        self._given_up = None
+        self._given_up, self._told = None, ""
         return True
 
     def reopen(self) -> str:

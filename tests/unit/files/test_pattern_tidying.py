@@ -156,7 +156,7 @@ def test_a_compressor_that_fails_is_told_once(tmp_path: Path, monkeypatch: pytes
     path.with_name(f"{path.name}.gz").unlink()
 
     def refuse(*_: object) -> int:
-        raise BlockingIOError(errno.EAGAIN, "no process")
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     with monkeypatch.context() as patch:
         patch.setattr(compression, "start", refuse)
@@ -172,7 +172,9 @@ def test_a_directory_that_cannot_be_read_is_told_once(tmp_path: Path, monkeypatc
     made = Set(tmp_path, "{service}.jsonl", keep_for="1d")
     made.add("a.jsonl", 5)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "scandir", lambda path: (_ for _ in ()).throw(PermissionError(13, "not yours", str(path))))
+        patch.setattr(
+            os, "scandir", lambda path: (_ for _ in ()).throw(PermissionError(13, os.strerror(13), str(path)))
+        )
         why = file_reason(errno.EACCES)
         assert made.run() == [f"{tmp_path}: cannot rotate or remove files: {why}; tried again each minute"]
         assert made.levels == {logging.WARNING}
@@ -180,6 +182,15 @@ def test_a_directory_that_cannot_be_read_is_told_once(tmp_path: Path, monkeypatc
     assert made.names() == ["a.jsonl"]
     made.run()
     assert made.names() == []
+
+
+def test_a_file_that_could_not_be_synced_counts_with_the_others(tmp_path: Path) -> None:
+    """By its age; it is neither rotated nor compressed, since its disk failed."""
+    made = Set(tmp_path, keep_for="3d", compress="gzip", rotate_bytes=1)
+    made.add("a-2026-11-01.jsonl.failed-1", 5)
+    made.add("a-2026-11-28.jsonl.failed-2", 1)
+    made.run()
+    assert made.names() == ["a-2026-11-28.jsonl.failed-2"]
 
 
 @pytest.mark.slow

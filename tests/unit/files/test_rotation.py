@@ -517,6 +517,28 @@ def test_only_the_newest_are_kept_and_strangers_never_touched(bench):
     assert len([event for event in b.events if "removed" in event]) == 7
 
 
+def test_a_file_that_could_not_be_synced_goes_with_the_rotated_files_of_its_time(bench):
+    """It has committed records, so it stays as long as the rotated files that were written before it."""
+    b = bench(rotate_bytes=LINE_BYTES, keep=2)
+    old, new = (Path(f"{b.path}.failed-{number}") for number in (1, 2))
+    for failed in (old, new):
+        failed.write_bytes(b"committed\n")
+    os.utime(old, (WALL_S, WALL_S))
+    os.utime(new, (WALL_S + 2, WALL_S + 2))
+    for number in range(2):
+        b.append()
+        b.turn()
+        os.utime(b.rotated()[-1].path, (WALL_S + 1 + 2 * number,) * 2)
+    assert (old.exists(), new.exists()) == (True, True)
+    b.append()
+    b.turn()
+    assert (old.exists(), new.exists()) == (False, True)
+    assert f"{old}: removed, by keep and keep_bytes" in b.events
+    b.append()
+    b.turn()
+    assert not new.exists()
+
+
 def test_the_bytes_kept_are_bounded(bench):
     b = bench(rotate_bytes=2 * LINE_BYTES, keep=0, keep_bytes=5 * LINE_BYTES)
     for _ in range(20):

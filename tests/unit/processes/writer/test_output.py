@@ -11,6 +11,7 @@ import pytest
 
 from prefork_logd.config.load import loads
 from prefork_logd.errors import OutputError, file_reason
+from prefork_logd.files import failed_files
 from prefork_logd.ingest.dispatcher import REJECTED_OUTPUT
 from prefork_logd.ipc.scoreboard import OutputField
 from prefork_logd.processes.writer import output as output_module
@@ -206,6 +207,34 @@ def test_syncs_that_fail_for_long_leave_one_file(
     (aside,) = tmp_path.glob("all.jsonl.failed-*")
     assert aside.read_bytes() == b"committed\n"
     assert _counted() == {"RECORDS": 2, "BYTES": 14}
+
+
+def test_too_many_files_that_could_not_be_synced_hold_the_lines_back(
+    output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No committed record is removed for another one; the log names the remedy once, and its use ends the wait."""
+    _write(output, b"committed\n")
+    for number in range(failed_files.MOST_FILES):
+        (tmp_path / f"all.jsonl.failed-{number}").touch()
+    _take(output, b"one\n")
+    assert output.append()
+    with monkeypatch.context() as patch:
+        patch.setattr(output.file, "sync", _raise_output_error)
+        assert not output.sync()
+    for _ in range(3):
+        assert not output.find()
+        assert not output.append()
+    (problem,) = [text for _, text in _logged(caplog) if "cannot begin" in text]
+    assert problem == (
+        f"output all: {tmp_path}/all.jsonl: cannot begin a new file in its place: 100 files "
+        f"{tmp_path}/all.jsonl.failed-* have been left by failed syncs; look after the disk, then move or remove these "
+        "files; clients wait until it works again"
+    )
+    (tmp_path / "all.jsonl.failed-0").unlink()
+    assert output.find()
+    assert output.append()
+    assert output.sync()
+    assert _read(tmp_path) == b"one\n"
 
 
 def test_rejected_frames_are_never_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
