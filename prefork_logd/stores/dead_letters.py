@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import fcntl
+import math
 import os
 import re
 import time
@@ -101,27 +102,10 @@ class DeadLetters:
         """Append a refused record, and sync. Raises StoreError."""
         if number <= self._last:
             return Addition.KNOWN
-        data = encode_letter(DeadLetter(time.time(), self.journal, number, reason, msgspec.Raw(line.rstrip(b"\n"))))
-        try:
-            with opened(self._path) as fd:
-                # A partial line that could not be removed after a failure.
-                cut_torn_line(fd)
-                size = os.fstat(fd).st_size
-                if size + len(data) > self._most_bytes:
-                    self._last = number
-                    return Addition.FULL
-                try:
-                    write_all(fd, data)
-                    os.fdatasync(fd)
-                    if not size:
-                        sync_directory(self._path.parent, missing_ok=True)
-                except OSError:
-                    os.ftruncate(fd, size)
-                    raise
-        except OSError as error:
-            raise StoreError(f"{self._path}: cannot write to it: {error.strerror}") from error
+        letter = DeadLetter(time.time(), self.journal, number, reason, msgspec.Raw(line.rstrip(b"\n")))
+        is_kept = append_letter(self._path, letter, self._most_bytes)
         self._last = number
-        return Addition.KEPT
+        return Addition.KEPT if is_kept else Addition.FULL
 
     def mark(self) -> Mark:
         """Return the end of the file. Raises StoreError."""
@@ -145,9 +129,30 @@ class DeadLetters:
             raise StoreError(f"{self._path}: cannot write to it: {error.strerror}") from error
 
 
-def encode_letter(letter: DeadLetter) -> bytes:
-    """Return the line of a letter."""
-    return msgspec.json.encode(letter) + b"\n"
+def append_letter(path: Path, letter: DeadLetter, most_bytes: float = math.inf) -> bool:
+    """Append a letter to a file, and sync; return False, and append nothing, if the file has no room for it.
+
+    Raises StoreError, and leaves nothing of the letter in the file.
+    """
+    data = msgspec.json.encode(letter) + b"\n"
+    try:
+        with opened(path) as fd:
+            # A partial line of a process that died, or one that could not be removed after a failure.
+            cut_torn_line(fd)
+            size = os.fstat(fd).st_size
+            if size + len(data) > most_bytes:
+                return False
+            try:
+                write_all(fd, data)
+                os.fdatasync(fd)
+                if not size:
+                    sync_directory(path.parent, missing_ok=True)
+            except OSError:
+                os.ftruncate(fd, size)
+                raise
+    except OSError as error:
+        raise StoreError(f"{path}: cannot write to it: {error.strerror}") from error
+    return True
 
 
 class opened:  # noqa: N801 - used as a function

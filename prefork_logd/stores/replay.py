@@ -18,7 +18,7 @@ import msgspec
 from prefork_logd.config.paths import dead_letters_path
 from prefork_logd.ipc.batch import NO_SESSION
 from prefork_logd.stores.base import Block
-from prefork_logd.stores.dead_letters import DeadLetter, opened, read_letters
+from prefork_logd.stores.dead_letters import DeadLetter, append_letter, opened, read_letters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ class Replay:
                 again += 1
                 if (letter.journal, letter.number) not in known:
                     known.add((letter.journal, letter.number))
-                    self._keep(msgspec.structs.replace(letter, reason=reason))
+                    append_letter(self._path, msgspec.structs.replace(letter, reason=reason))
 
             first = chunk[0][0]
             lines = b"".join(bytes(letter.record) + b"\n" for _, letter in chunk)
@@ -80,11 +80,6 @@ class Replay:
 
     def _here(self) -> Iterator[DeadLetter]:
         return read_letters(self._path) if self._path.exists() else iter(())
-
-    def _keep(self, letter: DeadLetter) -> None:
-        with opened(self._path) as fd:
-            os.write(fd, msgspec.json.encode(letter) + b"\n")
-            os.fdatasync(fd)
 
 
 def _chunks(letters: Iterator[tuple[int, DeadLetter]]) -> Iterator[list[tuple[int, DeadLetter]]]:
