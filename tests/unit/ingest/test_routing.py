@@ -69,3 +69,15 @@ def test_services_and_environments() -> None:
     assert routes.route("a", 20, "shopping", "prod") == (0,)
     assert routes.route("a", 20) == (0,)
     assert not Router([OutputSettings(environments=("prod",))]).unconditional
+
+
+def test_a_route_is_found_once_and_then_remembered(monkeypatch):
+    """Until so many others came that all of them are forgotten."""
+    monkeypatch.setattr(routing, "MAX_CACHED_ROUTES", 2)
+    routes = Router([OutputSettings(loggers=("a",))])
+    found = []
+    find = routes._find
+    monkeypatch.setattr(routes, "_find", lambda *key: (found.append(key[0]), find(*key))[1])
+    for name in ("a", "b", "a", "b", "c", "c", "a"):
+        assert routes.route(name, 10) == ((0,) if name == "a" else ())
+    assert found == ["a", "b", "c", "a"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from prefork_logd.ipc.batch_builder import BatchBuilder
 from prefork_logd.ipc.batch_receiver import BatchReceiver
 from prefork_logd.ipc.batch_sender import BatchSender, Receipt, make_pipes
 from prefork_logd.net.loop import Loop
+from tests.support import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -231,3 +233,20 @@ def test_more_answers_than_the_pipe_holds_all_arrive(pair: Pair) -> None:
         source.answer(opened(b"s" * 16, token, 1, 0))
     pair.turn(60)
     assert [token for token, _, _ in pair.opened] == list(range(10_000))
+
+
+def test_pipes_are_made_both_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without descriptors left for the second pair keeps none of the first."""
+    pipe2, before = os.pipe2, procfs.descriptors(os.getpid())
+    left = [1]
+
+    def make(flags: int) -> tuple[int, int]:
+        if not left:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        left.pop()
+        return pipe2(flags)
+
+    monkeypatch.setattr(os, "pipe2", make)
+    with pytest.raises(OSError, match="Too many open files"):
+        make_pipes()
+    assert procfs.descriptors(os.getpid()) == before

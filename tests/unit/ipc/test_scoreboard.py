@@ -7,7 +7,16 @@ import os
 import pytest
 
 from prefork_logd.config.values import MAX_OUTPUTS
-from prefork_logd.ipc.scoreboard import LIMIT_PLACES, MAX_WORKERS, Field, LimitField, OutputField, Scoreboard
+from prefork_logd.ipc.scoreboard import (
+    LIMIT_PLACES,
+    MAX_LISTENERS,
+    MAX_WORKERS,
+    Field,
+    LimitField,
+    ListenerField,
+    OutputField,
+    Scoreboard,
+)
 
 
 @pytest.mark.slow
@@ -49,3 +58,12 @@ def test_loads_are_those_of_workers_that_accept() -> None:
     for slot in (1, 3):
         board.slot(slot)[Field.ACCEPTING] = 1
     assert board.loads() == [(1, 10, 100), (3, 30, 300)]
+
+
+def test_listeners_beyond_the_last_place_share_it() -> None:
+    """And leave the next worker's alone."""
+    board = Scoreboard()
+    for index in (MAX_LISTENERS - 1, MAX_LISTENERS, MAX_LISTENERS + 7):
+        board.listener(1, index)[ListenerField.RECORDS] += 1
+    assert board.listener(1, MAX_LISTENERS - 1)[ListenerField.RECORDS] == 3
+    assert board.listener(2, 0)[ListenerField.RECORDS] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -27,6 +28,7 @@ from prefork_logd.ipc.batch_sender import BatchSender, make_pipes
 from prefork_logd.net.loop import Loop
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
+from tests.support import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -327,3 +329,19 @@ def test_memory_with_lines_in_it_is_not_given_up(memory: mmap.mmap) -> None:
         native.share(None)
     assert outgoing.shared
     assert memory
+
+
+@pytest.mark.parametrize("can_map", [True, False])
+def test_memory_that_is_looked_into_leaves_no_descriptor(can_map: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mapping does not need it, and what reads by it closes it."""
+
+    def fail(*_: object, **__: object) -> mmap.mmap:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    if not can_map:
+        monkeypatch.setattr(mmap, "mmap", fail)
+    before = procfs.descriptors(os.getpid())
+    memory = shared_memory.look_into(shared_memory.make())
+    assert bytes(memory[3:5]) == bytes(2)
+    del memory
+    assert procfs.descriptors(os.getpid()) == before

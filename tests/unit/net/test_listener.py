@@ -43,6 +43,16 @@ def test_a_client_of_ipv4_has_its_own_address_on_a_socket_for_both() -> None:
                     assert peer_text(accepted, place) == text.format(client.getsockname()[1])
 
 
+@pytest.mark.parametrize(
+    ("host", "text"),
+    [("::ffff:192.0.2.7", "192.0.2.7:5"), ("::ffff:1:2:3", "[::ffff:1:2:3]:5"), ("2001:db8::1", "[2001:db8::1]:5")],
+)
+def test_an_address_of_ipv6_is_in_brackets(host: str, text: str) -> None:
+    """Also one that begins like a mapped address of IPv4."""
+    with socket.socket(socket.AF_INET6) as sock:
+        assert peer_text(sock, (host, 5, 0, 0)) == text
+
+
 def test_accepted_sockets_inherit_keepalive() -> None:
     """A peer that vanished is noticed without a system call per connection."""
     sockets = bind_all(["127.0.0.1:0"])

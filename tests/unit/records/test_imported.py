@@ -249,6 +249,13 @@ def test_nothing_is_lost(shape: dict[str, Any], form: str) -> None:
     assert [token for token in range(100, next(counter)) if f"token{token}" not in line] == []
 
 
+def test_names_that_meet_are_all_kept() -> None:
+    """A name that is taken gets a mark or a number: a field beside `extra` with the name of one inside."""
+    inside = {"a": 1, "a_": 2, "a__": 3, "a_2": 4, "b": 5}
+    line = json.dumps({"created": NOW, "message": "m", "extra": inside, "a": 6, "b": 7}).encode()
+    assert read_fields(canonical(line, NOW).line)["extra"] == inside | {"a_3": 6, "b_": 7}
+
+
 def test_what_json_does_not_hold_becomes_text() -> None:
     """Numbers that are none, too large, or too long; control characters and octets that are no UTF-8."""
     digits = b"1" * 5000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 from prefork_logd.system import daemonize
 
@@ -16,3 +17,11 @@ def test_readiness_is_told_once() -> None:
     assert os.read(read_fd, 100) == b'{"pid": 7}\n'
     assert os.read(read_fd, 100) == b""
     os.close(read_fd)
+
+
+def test_few_descriptors_are_tried_while_the_daemon_is_detached() -> None:
+    """And as many as before can be opened afterwards."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with daemonize._few_descriptors():
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(256, before[0]), before[1])
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before

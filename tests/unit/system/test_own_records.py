@@ -62,6 +62,8 @@ def test_lines_are_bounded_in_number(log: logging.Logger, monkeypatch: pytest.Mo
     log.error("later")
     (later,) = _passed()
     assert later["left_out"] == 200
+    log.error("at the same time")
+    assert not _passed()
 
 
 def test_the_longest_line_fits_its_bound(log: logging.Logger) -> None:

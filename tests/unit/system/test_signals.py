@@ -42,6 +42,13 @@ def test_each_delivery_of_a_signal_counts(receiver: signals.SignalReceiver) -> N
     assert receiver.take() == {signal.SIGTTIN: 5, signal.SIGHUP: 1}
 
 
+def test_a_receiver_that_is_closed_gets_no_signal() -> None:
+    """Python would write to a descriptor that another file may have by then."""
+    receiver = signals.SignalReceiver()
+    receiver.close()
+    assert signal.set_wakeup_fd(-1) == -1
+
+
 @pytest.mark.slow
 def test_a_storm_of_signals_is_harmless(receiver: signals.SignalReceiver, capfd: pytest.CaptureFixture[str]) -> None:
     """A full pipe is no error: the signal is pending anyway."""

@@ -30,7 +30,9 @@ BOARD = Scoreboard()
 DRAIN_TIMEOUT_S = 7
 
 
-class _Shippers:
+class _Stoppable:
+    """Shippers, the page or alerts: `left` of its processes have not ended."""
+
     def __init__(self) -> None:
         self.left = 1
         self.stops: list[bool] = []
@@ -47,10 +49,10 @@ class Collector:
         self.loop = FakeLoop()
         self.writer = make_child(Kind.WRITER, WRITER_SLOT)
         self.workers = [make_child(Kind.WORKER, 1), make_child(Kind.SOURCE, MAX_WORKERS)]
-        self.shippers = _Shippers()
-        self.page = _Shippers()
+        self.shippers = _Stoppable()
+        self.page = _Stoppable()
         self.page.left = 0
-        self.alerts = _Shippers()
+        self.alerts = _Stoppable()
         self.alerts.left = 0
         self.is_stopping = False
         self.old: list[Child] = []
@@ -238,17 +240,19 @@ def test_children_of_an_earlier_program_end_between_workers_and_writer(collector
     assert ("writer", Event.STOP) in collector.events
 
 
-def test_the_page_ends_beside_the_workers_and_is_waited_for(collector: Collector) -> None:
-    """It is told at once, and has gone before the master."""
-    collector.page.left = 1
+@pytest.mark.parametrize("name", ["page", "alerts"])
+def test_page_and_alerts_end_beside_the_workers_and_are_waited_for(collector: Collector, name: str) -> None:
+    """Each is told at once, and has gone before the master."""
+    child: _Stoppable = getattr(collector, name)
+    child.left = 1
     collector.shutdown.request()
-    assert collector.page.stops == [False]
+    assert child.stops == [False]
     for worker in list(collector.workers):
         collector.end(worker)
     collector.shippers.left = 0
     collector.end(collector.writer)
     assert not collector.shutdown.is_done
-    collector.page.left = 0
+    child.left = 0
     collector.shutdown.advance()
     assert collector.shutdown.is_done
 

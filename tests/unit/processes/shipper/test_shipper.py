@@ -39,7 +39,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.lines: dict[int, bytes] = {}
         self.next = 0
-        self.opens = self.writes = 0
+        self.opens = self.writes = self.closes = 0
         self.fault: Callable[[bytes], None] = lambda _line: None
         """Called with each line; an exception of it ends the write."""
         self.faults: dict[str, Exception] = {}
@@ -75,6 +75,7 @@ class FakeStore:
 
     def close(self) -> None:
         """Let go of nothing."""
+        self.closes += 1
         self._fail("close")
 
     def _fail(self, method: str) -> None:
@@ -423,6 +424,16 @@ def test_a_segment_that_cannot_be_read_is_tried_again(rig: Rig, monkeypatch: pyt
         assert "Input/output error" in rig.problem
     rig.work()
     assert len(rig.store.lines) == 3
+
+
+def test_a_store_is_closed_at_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it holds open, such as a connection that a server would keep."""
+    for name in ("libc.signal_on_parent_death", "os.nice", "gc.freeze"):
+        monkeypatch.setattr(f"prefork_logd.processes.shipper.shipper.{name}", lambda *_: None)
+    rig.commit(*numbered(1))
+    rig.shipper.loop.later(0.05, rig.shipper.loop.stop)
+    assert rig.shipper.run() == 0
+    assert (rig.store.opens, rig.store.closes) == (1, 1)
 
 
 def test_a_block_without_some_records() -> None:

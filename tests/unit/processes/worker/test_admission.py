@@ -112,6 +112,18 @@ def test_clients_whose_bytes_wait_are_not_looked_at_again_with_each_arrival(
     assert sum(map(is_closed, clients)) > 50
 
 
+def test_the_second_of_an_address_is_closed_before_anyone_who_waits_alone(pair: Pair) -> None:
+    """Two of one address are several already; the first of them is not closed."""
+    fill(pair)
+    first, alone, second = (pair.connect(peer) for peer in ("10.9.9.9:1", "10.8.8.8:1", "10.9.9.9:2"))
+    for client in (first, alone, second):
+        client.sendall(frame("waiting"))
+    pair.turn(3)
+    assert pair.worker._admission._close_a_waiting_one()
+    assert [is_closed(client) for client in (first, alone, second)] == [False, False, True]
+    assert not pair.worker._admission._close_a_waiting_one()
+
+
 def test_clients_that_wait_alone_are_not_closed(pair: Pair) -> None:
     """Where each address has but one, nobody has more than a share."""
     clients = fill(pair, PLACES + SMALLEST_ROOM + 20)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_logd.ipc import client_table
 from prefork_logd.ipc.client_table import MOST_PROBES, ROWS, ClientTable, Usage
 from prefork_logd.ipc.messages import Drain
 from prefork_logd.ipc.scoreboard import Field, LimitField
@@ -410,6 +411,22 @@ def test_a_reload_lifts_a_limit(make_pair: Callable[..., Pair], tmp_path: Path) 
     pair.worker._configure(configuration(tmp_path / "new.toml", "store = []\n", 2))
     pair.turn(3)
     assert len(messages(pair)) == 50
+
+
+def test_a_reload_gives_back_the_rows_of_clients(make_pair: Callable[..., Pair], tmp_path: Path) -> None:
+    """Else each reload would leave fewer, and workers would not count together any more."""
+    pair = make_pair(f"[[limit]]\n{RATE}")
+    send(pair, 5)
+    assert len(_rows_in_use(pair)) == 1
+    pair.worker._configure(configuration(tmp_path / "new.toml", "store = []\n", 2))
+    assert not _rows_in_use(pair)
+
+
+def _rows_in_use(pair: Pair, slot: int = 1) -> list[int]:
+    """Return the rows of a worker that have a key."""
+    begin = slot * ROWS * client_table._CELLS
+    rows = range(begin, begin + ROWS * client_table._CELLS, client_table._CELLS)
+    return [row for row in rows if pair.board.clients._cells[row]]
 
 
 def test_clients_without_a_connection_are_forgotten(make_pair: Callable[..., Pair]) -> None:

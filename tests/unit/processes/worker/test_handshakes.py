@@ -374,14 +374,15 @@ def test_when_all_are_taken_the_greediest_peer_gives_one_up(
 ) -> None:
     """Its oldest one, which is the slowest."""
     monkeypatch.setattr(handshakes, "MOST_HALF_DONE", 4)
-    greedy = [clients.connect(peer=f"10.0.0.1:{number}") for number in range(4)]
-    for client in greedy:
+    modest = clients.connect(peer="10.0.0.3:1")
+    greedy = [clients.connect(peer=f"10.0.0.1:{number}") for number in range(3)]
+    for client in (modest, *greedy):
         client._sock.sendall(client.hello())
     pair.turn(2)
     clients.shaken(peer="10.0.0.2:1").send(frame())
     pair.turn(3)
     assert failures(pair) == {"crowded": 1}
-    assert _is_closed(greedy[0]._sock)
+    assert [_is_closed(client._sock) for client in (modest, *greedy)] == [False, True, False, False]
     assert len(pair.writer.lines) == 1
 
 
