@@ -104,6 +104,7 @@ class NotARecord(RecordRejected, ValueError):  # noqa: N818 - a verdict, too
 _OUTPUT_REMEDIES = {
     errno.EACCES: "; give the collector's user the right to write there, or choose another path",
     errno.EPERM: "; give the collector's user the right to change it (an attribute of chattr(1) may forbid that)",
+    errno.ENOENT: "; put its directory back, or choose another path",
     errno.EROFS: "; choose a path on a file system that can be written",
     errno.EISDIR: "; choose the path of a file",
     errno.ENOTDIR: "; choose a path whose directories are directories",
@@ -115,6 +116,12 @@ _OUTPUT_REMEDIES = {
 def file_reason(number: int) -> str:
     """Return why a call about a file failed, by its errno(3), and the remedy if there is one."""
     return f"{os.strerror(number)}{_OUTPUT_REMEDIES.get(number, '')}"
+
+
+def file_problem(error: OSError) -> str:
+    """Return the file of a failed call, if it is known, the reason and the remedy."""
+    reason = file_reason(error.errno) if error.errno else str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 class OutputError(LogdError):

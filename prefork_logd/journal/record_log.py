@@ -222,7 +222,7 @@ class RecordLog:
             ordinal, offset = self.total
             self._begin(Header(self.journal, self.next, ordinal, offset))
         except OSError as error:
-            raise OutputError(str(self._path), "go on after", error) from error
+            raise OutputError(str(self._path), "begin the next file after it", error) from error
         self._finished.append(finished)
         if is_unsynced:
             self._unsynced_paths.append(finished.path)
@@ -312,7 +312,7 @@ class RecordLog:
                 return
             self._begin(Header(self.journal, self.next, ordinal, offset))
         except OSError as error:
-            raise OutputError(str(self._path), "go on after", error) from error
+            raise OutputError(str(self._path), "begin the next file after it", error) from error
         self._finished.append(finished)
 
     def committed(self) -> None:

@@ -85,6 +85,14 @@ def describe_bug(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{place}; this is a bug, please report it"
 
 
+def log_unexpected(message: object, sender: str) -> None:
+    """Log a message between processes that has no meaning where it came to."""
+    LOGGER.error(
+        "a message of %s cannot be used and is ignored (%s); this is a bug, please report it",
+        *(sender, type(message).__name__),
+    )
+
+
 class RateLimitedLog:
     """Warnings that any client can cause: a few at once, then one at intervals, with a count of those left out."""
 

@@ -5,6 +5,7 @@ Owns the file and its lock. Does not know the work of the collector.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -88,11 +89,20 @@ class PidLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Remove the file and release the lock."""
+        """Remove the file and release the lock.
+
+        A file that cannot be removed stays: without the lock it means nothing. Nor is that of another collector
+        removed, which may have begun in a directory that has taken the place of this one.
+        """
         if self.fd >= 0:
-            with acting_as(self._user):
-                self.path.unlink(missing_ok=True)
+            with acting_as(self._user), contextlib.suppress(OSError):
+                if self.is_in_place():
+                    self.path.unlink(missing_ok=True)
             self.close()
+
+    def is_in_place(self) -> bool:
+        """Tell whether the path still leads to the locked file. Raises OSError if that cannot be found out."""
+        return _is_at(self.path, self.fd)
 
     def close(self) -> None:
         """Close the descriptor in a child, which must not hold the lock."""
@@ -105,5 +115,5 @@ def _is_at(path: Path, fd: int) -> bool:
     """Tell whether a path leads to the file of a descriptor."""
     try:
         return os.path.samestat(path.stat(), os.fstat(fd))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False

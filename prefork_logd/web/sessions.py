@@ -54,7 +54,8 @@ class Sessions:
         try:
             self._sessions = msgspec.json.decode(files.read(FILE) or b"{}", type=dict[str, Session])
         except (OSError, msgspec.MsgspecError) as error:
-            LOGGER.warning("%s: cannot be read, so everybody has to log in again: %s", files.path(FILE), error)
+            why = error.strerror if isinstance(error, OSError) else error
+            LOGGER.warning("%s: cannot be read, so everybody has to log in again: %s", files.path(FILE), why)
 
     @property
     def label(self) -> str:

@@ -23,7 +23,7 @@ from prefork_logd.ipc.messages import AnyMessage, Drain, Ready, Reopen, StatusRe
 from prefork_logd.ipc.scoreboard import WRITER_SLOT, DiskState, Field, JournalField, Scoreboard, StoreField
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes import search_limits
-from prefork_logd.system.log import LOGGER, describe_bug, reopen_own
+from prefork_logd.system.log import LOGGER, describe_bug, log_unexpected, reopen_own
 
 if TYPE_CHECKING:
     import socket
@@ -169,7 +169,7 @@ class AlertsProcess:
             case Reopen():
                 reopen_own()
             case _:
-                LOGGER.error("unexpected %s from the master", type(message).__name__)
+                log_unexpected(message, "the master")
 
     def _drain(self) -> None:
         """Let attempts that are under way end, so that their notices are not sent again."""

@@ -44,7 +44,7 @@ from prefork_logd.processes.fork import BUG_STATUS, LOST_STATUS
 from prefork_logd.stores.nats.connection import Connection, translated
 from prefork_logd.stores.nats.group import HEARTBEAT_S
 from prefork_logd.system.backoff import Backoff
-from prefork_logd.system.log import LOGGER, describe_bug, reopen_own
+from prefork_logd.system.log import LOGGER, describe_bug, log_unexpected, reopen_own
 
 if TYPE_CHECKING:
     import socket
@@ -149,7 +149,7 @@ class NatsSource:
             case Reopen():
                 reopen_own()
             case _:
-                LOGGER.error("unexpected %s from the master", type(message).__name__)
+                log_unexpected(message, "the master")
 
     def _orphaned(self) -> None:
         self._longest_s = ORPHAN_S

@@ -30,6 +30,7 @@ from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.configurations import Configurations
 from prefork_logd.processes.master.lifecycle import ALIVE, Event, State
 from prefork_logd.processes.master.named_counters import named_cells
+from prefork_logd.processes.master.place import PlaceCheck
 from prefork_logd.processes.master.probing import Probes
 from prefork_logd.processes.master.reload import Reloader
 from prefork_logd.processes.master.service_manager import ServiceManager
@@ -39,7 +40,7 @@ from prefork_logd.processes.master.upgrade.state import FORMAT, InheritedSocket,
 from prefork_logd.processes.master.upgrade.upgrader import Upgrader, inheritance, receive_signals
 from prefork_logd.processes.orphans import Lifeline
 from prefork_logd.system import shield, signals
-from prefork_logd.system.log import LOGGER
+from prefork_logd.system.log import LOGGER, log_unexpected
 from prefork_logd.system.systemd import Notifier
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Master:
             self._inherit(state)
 
     def _make_parts(self, state: UpgradeState | None) -> None:
+        PlaceCheck(self.loop, self._lock)
         if state is None:
             self._configurations = Configurations(self._board)
         else:
@@ -278,7 +280,7 @@ class Master:
                     LOGGER.error("cannot reopen %s; the open file stays in use", problem)
                 self._reloader.add_problems(problems)
             case _:
-                LOGGER.error("unexpected %s from %s", type(message).__name__, child.name)
+                log_unexpected(message, child.name)
 
     def _handle_ready(self, child: Child, problem: str) -> None:
         """Go on with a start, a stop or an upgrade, now that a child is at work."""

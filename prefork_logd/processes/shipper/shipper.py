@@ -35,7 +35,7 @@ from prefork_logd.processes.shipper.trouble import Trouble
 from prefork_logd.stores.base import details_of, first_needed, is_lagging
 from prefork_logd.stores.registry import make_store
 from prefork_logd.system import libc
-from prefork_logd.system.log import LOGGER, reopen_own
+from prefork_logd.system.log import LOGGER, log_unexpected, reopen_own
 
 if TYPE_CHECKING:
     import socket
@@ -131,7 +131,7 @@ class Shipper:
             case Reopen():
                 reopen_own()
             case _:
-                LOGGER.error("unexpected %s from the master", type(message).__name__)
+                log_unexpected(message, "the master")
 
     # Waking and waiting
 

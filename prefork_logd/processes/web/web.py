@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from prefork_logd.errors import ProcessError
+from prefork_logd.errors import ProcessError, file_problem
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.command_socket import send_command
 from prefork_logd.ipc.messages import AnyMessage, Drain, Ready, Reopen
@@ -28,7 +28,7 @@ from prefork_logd.net.loop import Loop
 from prefork_logd.processes import search_limits
 from prefork_logd.processes.web.memory import MemoryWatch
 from prefork_logd.system import libc
-from prefork_logd.system.log import LOGGER, RateLimitedLog, describe_bug, reopen_own
+from prefork_logd.system.log import LOGGER, RateLimitedLog, describe_bug, log_unexpected, reopen_own
 
 if TYPE_CHECKING:
     import socket
@@ -103,7 +103,8 @@ class WebProcess:
         try:
             asyncio.run(self._serve())
         except (ProcessError, OSError) as error:
-            LOGGER.error("the page cannot be served: %s", error)
+            why = file_problem(error) if isinstance(error, OSError) else error
+            LOGGER.error("the page cannot be served: %s", why)
         except ImportError as error:
             remedy = "install prefork-logd with its dependencies, where the collector's user can read them"
             LOGGER.error("the page cannot be served: %s; %s", error, remedy)
@@ -184,7 +185,7 @@ class WebProcess:
             case Reopen():
                 reopen_own()
             case _:
-                LOGGER.error("unexpected %s from the master", type(message).__name__)
+                log_unexpected(message, "the master")
 
     def _end_at_once(self) -> None:
         """End without regard to requests that are under way: the master has gone, or stops fast."""

@@ -67,7 +67,7 @@ from prefork_logd.processes.worker.reconnection import Reconnection
 from prefork_logd.processes.worker.services import ServiceCounts
 from prefork_logd.processes.worker.sessions import SessionTable
 from prefork_logd.processes.worker.shares import Shares
-from prefork_logd.system.log import LOGGER, RateLimitedLog, reopen_own
+from prefork_logd.system.log import LOGGER, RateLimitedLog, log_unexpected, reopen_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -179,7 +179,7 @@ class Worker:
             case Reopen():
                 reopen_own()
             case _:
-                LOGGER.error("unexpected %s from the master", type(message).__name__)
+                log_unexpected(message, "the master")
 
     def _orphaned(self) -> None:
         """Drain and end after the master's death."""

@@ -48,7 +48,7 @@ from prefork_logd.processes.writer.record_log import REMOVE_EVERY_S, RecordLogWr
 from prefork_logd.processes.writer.recovery import OTHER_WRITER_S, Recovery
 from prefork_logd.processes.writer.sessions import WriterSessions
 from prefork_logd.system.backoff import Backoff
-from prefork_logd.system.log import LOGGER, reopen_own
+from prefork_logd.system.log import LOGGER, log_unexpected, reopen_own
 
 if TYPE_CHECKING:
     import socket
@@ -193,7 +193,7 @@ class Writer:
                 # Sent when all workers have ended, which waited for the commit of their lines already.
                 self._end_within(LAST_TRY_S)
             case _:
-                LOGGER.error("unexpected %s from the master", type(message).__name__)
+                log_unexpected(message, "the master")
 
     def _attach(self, message: Attach, fds: list[int]) -> None:
         """Read a worker's batches from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -135,3 +136,28 @@ def test_a_holder_that_is_not_here_is_said_to_be_elsewhere(tmp_path: Path) -> No
         path.write_text("1\n")
         with pytest.raises(ProcessError, match="pid 1 of another pid namespace or host"), pid_lock.PidLock(path):
             pass
+
+
+def test_the_file_of_another_collector_is_not_removed(tmp_path: Path) -> None:
+    """It has begun in a directory that has taken the place of the first one's."""
+    state = tmp_path / "state"
+    state.mkdir()
+    with pid_lock.PidLock(state / "pid") as first:
+        state.rename(tmp_path / "moved")
+        assert not first.is_in_place()
+        state.mkdir()
+        with pid_lock.PidLock(state / "pid"):
+            first.__exit__(None, None, None)
+            assert is_held(state / "pid")
+
+
+def test_a_file_that_cannot_be_removed_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a collector does not fail because of it: the lock counts."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch, pid_lock.PidLock(tmp_path / "pid"):
+        patch.setattr(type(tmp_path), "unlink", refuse)
+    assert (tmp_path / "pid").exists()
+    assert not is_held(tmp_path / "pid")

@@ -170,7 +170,7 @@ def test_a_message_that_is_for_a_child_is_logged(run: Run, monkeypatch: pytest.M
     said: list[str] = []
     monkeypatch.setattr(master.LOGGER, "error", lambda text, *values: said.append(text % values))
     run.master.handle_message(make_child(Kind.WORKER, 1), Retire(), [])
-    assert said == ["unexpected Retire from worker 1"]
+    assert said == ["a message of worker 1 cannot be used and is ignored (Retire); this is a bug, please report it"]
 
 
 def test_the_number_of_workers_is_changed_within_bounds(run: Run) -> None:
