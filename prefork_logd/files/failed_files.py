@@ -39,7 +39,10 @@ def find(path: str) -> list[FailedFile]:
             match = NAME.fullmatch(entry.name)
             if match is None or match[1] != name:
                 continue
-            status = entry.stat(follow_symlinks=False)
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
             if stat.S_ISREG(status.st_mode):
                 found.append(FailedFile(status.st_mtime, entry.path))
     return sorted(found)

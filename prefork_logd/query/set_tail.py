@@ -65,7 +65,7 @@ class SetTail:
             found = [
                 file
                 for file in pattern_files.read(str(self.directory), self._pattern)
-                if isinstance(file, PatternFile) and not file.sequence
+                if isinstance(file, PatternFile) and not file.sequence and not file.could_not_sync
             ]
         except OSError as error:
             problem = f"{error.filename or self.directory}: cannot read it: {error.strerror}"

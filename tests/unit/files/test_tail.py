@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd.files import rotated_files
+from prefork_logd.files import renamed_files, rotated_files
 from prefork_logd.files.tail import OutputTail
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Opener = Callable[[Path], tuple[OutputTail, list[str]]]
 
+RECEIVED_S = 1_796_008_000
 LINES = [b'{"created":%d.5,"message":"m"}\n' % number for number in range(200)]
 
 
@@ -127,6 +128,84 @@ def test_a_rotation_by_another_program_counts_for_nothing(path: Path, open_outpu
     path.write_bytes(LINES[3])
     assert [*tail.read_new_lines()] == LINES[3:4]
     assert said == []
+
+
+def _received(number: int) -> bytes:
+    return b'{"received":%d.5,"message":"m"}\n' % (RECEIVED_S + number)
+
+
+def _logrotate(path: Path, keep: int = 9, *, packs: bool = False) -> None:
+    """Rename an output as logrotate does: the newest file is .1; with `packs` all but that one are packed."""
+    for number in range(keep, 0, -1):
+        for old in path.parent.glob(f"{path.name}.{number}*"):
+            old.rename(str(old).replace(f".{number}", f".{number + 1}"))
+    second = path.with_name(f"{path.name}.2")
+    if packs and second.exists():
+        packed = Path(f"{second}.gz")
+        packed.write_bytes(gzip.compress(second.read_bytes()))
+        status = second.stat()
+        os.utime(packed, ns=(status.st_atime_ns, status.st_mtime_ns))
+        second.unlink()
+    path.rename(f"{path}.1")
+
+
+def _write(path: Path, *numbers: int) -> None:
+    """Append records, the last one of which was received when the file is written."""
+    with path.open("ab") as file:
+        file.write(b"".join(map(_received, numbers)))
+    os.utime(path, (RECEIVED_S + numbers[-1],) * 2)
+
+
+@pytest.mark.parametrize("packs", [False, True])
+def test_renamings_by_others_between_two_looks_skip_no_file(tmp_path: Path, open_output: Opener, packs: bool) -> None:
+    """Each line once and in order. Files of before, copies, and other outputs of the directory are not read."""
+    path = tmp_path / "all.jsonl"
+    _write(path, 1, 2)
+    _logrotate(path)
+    _write(path, 100, 101)
+    tail, said = open_output(path)
+    assert [*tail.read_lines()] == [_received(100), _received(101)]
+    _write(tmp_path / "all-errors.jsonl", 250, 251)
+    (tmp_path / "all.jsonl.copy").write_bytes(path.read_bytes())
+    for number in (200, 300, 400, 500):
+        _logrotate(path, packs=packs)
+        _write(path, number, number + 1)
+    (tmp_path / "all.jsonl.new").write_bytes(path.read_bytes())
+    expected = [_received(number + more) for number in (200, 300, 400, 500) for more in (0, 1)]
+    assert [*tail.read_new_lines()] == expected
+    assert [*tail.read_new_lines()] == []
+    _write(path, 502)
+    _logrotate(path, packs=packs)
+    _write(path, 600)
+    assert [*tail.read_new_lines()] == [_received(502), _received(600)]
+    assert said == []
+
+
+def test_a_date_in_the_name_is_one_of_a_renamed_file(tmp_path: Path, open_output: Opener) -> None:
+    """As logrotate writes it with `dateext` and `extension`; a file that was empty when it was read counts, too."""
+    path = tmp_path / "all.jsonl"
+    path.touch()
+    tail, said = open_output(path)
+    assert [*tail.read_lines()] == []
+    now = int(path.stat().st_mtime) - RECEIVED_S + 100
+    for day, number in ((28, now), (29, now + 100), (30, now + 200)):
+        path.rename(tmp_path / f"all-202611{day}.jsonl")
+        _write(path, number)
+    assert [*tail.read_new_lines()] == [_received(now), _received(now + 100), _received(now + 200)]
+    assert said == []
+
+
+def test_so_many_renamed_files_are_read(tmp_path: Path, open_output: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest ones: a directory may have any number."""
+    monkeypatch.setattr(renamed_files, "MOST_FILES", 3)
+    path = tmp_path / "all.jsonl"
+    _write(path, 100)
+    tail, _ = open_output(path)
+    assert [*tail.read_lines()] == [_received(100)]
+    for number in range(200, 800, 100):
+        _logrotate(path)
+        _write(path, number)
+    assert [*tail.read_new_lines()] == [_received(number) for number in (400, 500, 600, 700)]
 
 
 def test_a_damaged_rotated_file_costs_its_own_lines(path: Path, open_output: Opener) -> None:
