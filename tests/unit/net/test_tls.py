@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import ssl
+import struct
 import sys
 import termios
 from pathlib import Path
@@ -293,6 +294,21 @@ def test_what_is_not_a_handshake_has_a_reason(
     made.theirs.shutdown(socket.SHUT_WR)
     assert _failure(made, (b"", b"")) == reason
     assert not made.shared.incoming.pending
+
+
+def test_a_connection_that_is_reset_has_a_reason(pair: Pair, authority: Authority) -> None:
+    """During its handshake: the client has ended with data unread."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    ours.setblocking(False)
+    with ours:
+        made = Link((ours, theirs), pair, authority)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        with pytest.raises(HandshakeError, match="the connection failed: Connection reset by peer") as caught:
+            made.stream.handshake(ours.fileno())
+    assert caught.value.reason == tls.CLOSED
 
 
 def test_an_old_version_has_a_reason(

@@ -144,9 +144,10 @@ def test_the_files_are_looked_at_from_time_to_time(
     monkeypatch.setattr(certificate_files, "CHECK_S", 0.0)
     made = Made(settings)
     try:
-        Authority(directory).issue("two", file="server")
-        made.loop.turn(1)
-        assert made.announced == 1
+        for times in (1, 2):
+            Authority(directory).issue(f"number {times}", file="server")
+            made.loop.turn(1)
+            assert made.announced == times
     finally:
         made.loop.close()
 

@@ -189,6 +189,24 @@ def test_what_is_answered_is_in_the_files(rig: Rig) -> None:
     assert rig.lines("two.jsonl") == b"two 1\ntwo 2\ntwo 3\n"
 
 
+def test_a_commit_waits_for_the_disk_if_it_is_acknowledged(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of plain clients wait for none, also after a turn with lines of a session."""
+    synced: list[int] = []
+    for call in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, call, synced.append)
+    worker = rig.attach()
+    worker.open(1)
+    rig.turn()
+    epoch = next(first for kind, first in worker.answers() if kind == OPENED)
+    for number, session in ((2, None), (3, (SESSION, epoch, 1)), (4, None)):
+        synced.clear()
+        worker.send(number, b"line\n", session=session)
+        rig.turn()
+        assert worker.answers()[-1] == (COMMITTED, number)
+        assert bool(synced) is (session is not None)
+    assert rig.lines() == b"line\n" * 3
+
+
 def test_a_successor_goes_on_after_the_last_answer(tmp_path: Path) -> None:
     """Lines that were not committed are cut off, and the worker is told where to resume."""
     board = Scoreboard()
