@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-VERSION = 2
-TABLES = """
+_TABLES = """
 CREATE TABLE clock (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     boot TEXT NOT NULL, monotonic REAL NOT NULL, ticks REAL NOT NULL, number INTEGER NOT NULL,
@@ -32,8 +31,7 @@ CREATE TABLE evaluations (
     rule TEXT PRIMARY KEY,
     settings BLOB NOT NULL,
     evaluated REAL NOT NULL, value INTEGER, problem TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    ticks REAL NOT NULL DEFAULT -1
+    position INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE conditions (
     rule TEXT NOT NULL, key TEXT NOT NULL,
@@ -60,18 +58,11 @@ CREATE TABLE notices (
 );
 CREATE INDEX waiting_notices ON notices (receiver, due) WHERE state = 'waiting';
 """
+_TICKS = "ALTER TABLE evaluations ADD COLUMN ticks REAL NOT NULL DEFAULT -1"
+STEPS = (_TABLES, _TICKS)
+"""From each version of the tables to the next one."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """Return a connection to the file, which is made if it is missing. Raises StoreError."""
-    return sqlite.connect(path, VERSION, TABLES, _upgrade)
-
-
-def _upgrade(db: sqlite3.Connection) -> None:
-    """Add the column that a file of version 1 does not have."""
-    if db.execute("PRAGMA user_version").fetchone()[0] != 1:
-        return
-    with sqlite.transaction(db):
-        if db.execute("PRAGMA user_version").fetchone()[0] == 1:
-            db.execute("ALTER TABLE evaluations ADD COLUMN ticks REAL NOT NULL DEFAULT -1")
-            db.execute(f"PRAGMA user_version = {VERSION}")
+    return sqlite.connect(path, STEPS)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 MOVE_AWAY = "move it away, and a new one is made"
@@ -52,24 +52,26 @@ def _is_full(directory: Path) -> bool:
     return free.f_bavail * free.f_frsize < _SHARED_BYTES
 
 
-def connect(
-    path: Path, version: int, tables: str = "", upgrade: Callable[[sqlite3.Connection], None] = lambda _: None
-) -> sqlite3.Connection:
-    """Return a connection to a file with tables of this version; `tables` is the SQL that makes them in a new file.
+def connect(path: Path, steps: Sequence[str], *, makes: bool = True) -> sqlite3.Connection:
+    """Return a connection to a file with our tables.
 
-    `upgrade` changes tables of an older version.
+    `steps`: the SQL that leads from each version of the tables to the next one, the first from an empty file to version
+    1. An older file takes the steps that it lacks; a new one takes all of them, if it `makes` it.
 
-    Raises StoreError, also for a file that another program wrote, or another release: it is not changed. Threads may
+    Raises StoreError, also for a file that another program wrote, or a later release: it is not changed. Threads may
     share the connection, one at a time.
     """
     with failing_as_store_error(path):
         db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA foreign_keys = ON")
-            if tables:
-                _make(db, version, tables)
-            upgrade(db)
-            _check(db, path, version)
+            if makes and _is_empty(db):
+                db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                db.execute("PRAGMA journal_mode = WAL")
+                _advance(db, steps, from_nothing=True)
+            elif 0 < _version(db) < len(steps):
+                _advance(db, steps, from_nothing=False)
+            _check(db, path, len(steps))
             db.execute("PRAGMA synchronous = FULL")
         except BaseException:
             db.close()
@@ -77,22 +79,30 @@ def connect(
     return db
 
 
-def _make(db: sqlite3.Connection, version: int, tables: str) -> None:
-    """Make the tables, unless there are some."""
-    if db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-        return
-    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    db.execute("PRAGMA journal_mode = WAL")
+def _version(db: sqlite3.Connection) -> int:
+    """Return the version of the tables; 0 if there are none, or another program's."""
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def _is_empty(db: sqlite3.Connection) -> bool:
+    return not db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+
+
+def _advance(db: sqlite3.Connection, steps: Sequence[str], *, from_nothing: bool) -> None:
+    """Take the steps that the file lacks."""
     with transaction(db):
-        # Another process may have made them meanwhile.
-        if not db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            for statement in tables.split(";"):
+        # Another process may have taken them meanwhile.
+        if from_nothing and not _is_empty(db):
+            return
+        for step in steps[_version(db) :]:
+            for statement in step.split(";"):
                 db.execute(statement)
-            db.execute(f"PRAGMA user_version = {version}")
+        db.execute(f"PRAGMA user_version = {len(steps)}")
 
 
 def _check(db: sqlite3.Connection, path: Path, version: int) -> None:
-    found = db.execute("PRAGMA user_version").fetchone()[0]
+    found = _version(db)
     if found != version:
         what = f"has the tables of version {found}" if found else "was made by another program"
         raise StoreError(f"{path}: {what}; {MOVE_AWAY}")

@@ -16,6 +16,7 @@ from prefork_logd.stores.errors import schema, splitting, tally, writing
 from prefork_logd.stores.errors.states import STATES, State, StateName, at_time, muted, resolved
 from prefork_logd.stores.errors.tally import HOUR_S
 from prefork_logd.stores.errors.writing import KEPT_HOURS, STATE_COLUMNS, columns_of, note_event
+from prefork_logd.system.sqlite import failing_as_store_error, transaction
 
 if TYPE_CHECKING:
     import sqlite3
@@ -321,11 +322,11 @@ class Book:
     # Helpers
 
     def _reading(self) -> AbstractContextManager[None]:
-        return schema.failing_as_store_error(self._path)
+        return failing_as_store_error(self._path)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        with schema.failing_as_store_error(self._path), schema.transaction(self._db):
+        with failing_as_store_error(self._path), transaction(self._db):
             yield
 
     def _find(self, key: str) -> tuple[Any, ...]:

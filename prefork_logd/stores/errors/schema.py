@@ -12,50 +12,12 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
 from prefork_logd.system import sqlite
-from prefork_logd.system.sqlite import failing_as_store_error, transaction
 
 if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-__all__ = ["TABLES", "VERSION", "connect", "failing_as_store_error", "transaction"]
-
-VERSION = 4
-SPLITS = """
-CREATE TABLE splits (
-    parent TEXT NOT NULL, place TEXT NOT NULL,
-    group_id INTEGER NOT NULL UNIQUE REFERENCES groups ON DELETE CASCADE,
-    PRIMARY KEY (parent, place)
-) WITHOUT ROWID;
-"""
-"""What version 2 added."""
-FORMS = """
-CREATE TABLE forms (
-    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
-    form TEXT NOT NULL,
-    count INTEGER NOT NULL, first_seen REAL NOT NULL, last_seen REAL NOT NULL,
-    PRIMARY KEY (group_id, form)
-) WITHOUT ROWID;
-"""
-"""What version 3 added."""
-PLACE_HOURS = """
-CREATE TABLE place_hours (
-    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
-    place TEXT NOT NULL, hour INTEGER NOT NULL, count INTEGER NOT NULL,
-    PRIMARY KEY (group_id, place, hour)
-) WITHOUT ROWID;
-"""
-PLACE_SENDERS = """
-CREATE TABLE place_senders (
-    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
-    place TEXT NOT NULL, service TEXT NOT NULL, environment TEXT NOT NULL, version TEXT NOT NULL,
-    count INTEGER NOT NULL, first_seen REAL NOT NULL, last_seen REAL NOT NULL,
-    PRIMARY KEY (group_id, place, service, environment, version)
-) WITHOUT ROWID;
-"""
-"""What version 4 added."""
-ADDED = (SPLITS, FORMS, PLACE_HOURS, PLACE_SENDERS)
-TABLES = f"""{"".join(ADDED)}
+_TABLES = """
 CREATE TABLE positions (journal TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE groups (
     id INTEGER PRIMARY KEY,
@@ -107,6 +69,36 @@ CREATE TABLE events (
 );
 CREATE INDEX events_by_key ON events (key);
 """
+_SPLITS = """
+CREATE TABLE splits (
+    parent TEXT NOT NULL, place TEXT NOT NULL,
+    group_id INTEGER NOT NULL UNIQUE REFERENCES groups ON DELETE CASCADE,
+    PRIMARY KEY (parent, place)
+) WITHOUT ROWID;
+"""
+_FORMS = """
+CREATE TABLE forms (
+    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
+    form TEXT NOT NULL,
+    count INTEGER NOT NULL, first_seen REAL NOT NULL, last_seen REAL NOT NULL,
+    PRIMARY KEY (group_id, form)
+) WITHOUT ROWID;
+"""
+_PLACES = """
+CREATE TABLE place_hours (
+    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
+    place TEXT NOT NULL, hour INTEGER NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (group_id, place, hour)
+) WITHOUT ROWID;
+CREATE TABLE place_senders (
+    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
+    place TEXT NOT NULL, service TEXT NOT NULL, environment TEXT NOT NULL, version TEXT NOT NULL,
+    count INTEGER NOT NULL, first_seen REAL NOT NULL, last_seen REAL NOT NULL,
+    PRIMARY KEY (group_id, place, service, environment, version)
+) WITHOUT ROWID;
+"""
+STEPS = (_TABLES, _SPLITS, _FORMS, _PLACES)
+"""From each version of the tables to the next one."""
 
 
 def connect(path: Path, *, makes: bool) -> sqlite3.Connection:
@@ -117,16 +109,4 @@ def connect(path: Path, *, makes: bool) -> sqlite3.Connection:
     if not makes and not path.exists():
         raise StoreError(f"{path}: there are no groups yet; they are made by a collector with [errors] and a store")
     path.parent.mkdir(parents=True, exist_ok=True)
-    return sqlite.connect(path, VERSION, TABLES if makes else "", _upgrade)
-
-
-def _upgrade(db: sqlite3.Connection) -> None:
-    """Add the tables that a file of an older version does not have."""
-    added = {1: ADDED, 2: ADDED[1:], 3: ADDED[2:]}
-    if db.execute("PRAGMA user_version").fetchone()[0] not in added:
-        return
-    with transaction(db):
-        # Another process may have added them meanwhile.
-        for table in added.get(db.execute("PRAGMA user_version").fetchone()[0], ()):
-            db.execute(table)
-        db.execute(f"PRAGMA user_version = {VERSION}")
+    return sqlite.connect(path, STEPS, makes=makes)

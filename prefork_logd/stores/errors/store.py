@@ -28,7 +28,7 @@ from prefork_logd.stores.errors.writing import (
     columns_of,
     note_event,
 )
-from prefork_logd.system.sqlite import Place
+from prefork_logd.system.sqlite import Place, failing_as_store_error, transaction
 
 if TYPE_CHECKING:
     import sqlite3
@@ -65,7 +65,7 @@ class ErrorStore:
         """Open or make the file; return the number of the first record that is not counted yet. Raises StoreError."""
         db = self._db = schema.connect(self._path, makes=True)
         self._place = Place(self._path)
-        with schema.failing_as_store_error(self._path):
+        with failing_as_store_error(self._path):
             row = db.execute("SELECT next FROM positions WHERE journal = ?", (journal,)).fetchone()
         self._journal, self._next = journal, row[0] if row is not None else 0
         return self._next
@@ -73,7 +73,7 @@ class ErrorStore:
     def write(self, blocks: Sequence[Block], refuse: Callable[[int, bytes, str], None]) -> None:  # noqa: ARG002
         """Count the errors of `blocks`; other stores refuse a line that is not a record. Raises StoreError."""
         position = max(self._next, *(block.first + block.count for block in blocks))
-        with schema.failing_as_store_error(self._path):
+        with failing_as_store_error(self._path):
             while not self._commit(blocks, position):
                 pass  # somebody split a group, or joined two, meanwhile
         self._counter.begin_batch()
@@ -84,7 +84,7 @@ class ErrorStore:
         db, now = self._opened_in_place(), time.time()
         known = splits(db)
         self._count(blocks, known)
-        with schema.transaction(db):
+        with transaction(db):
             if known != splits(db):
                 return False
             writer = Writer(db, self._journal, self._settings.new_groups_per_hour)
@@ -112,8 +112,8 @@ class ErrorStore:
     def maintain(self) -> float:
         """Open muted groups whose time has come, and remove groups beyond the bounds. Raises StoreError."""
         db, now = self._opened_in_place(), time.time()
-        with schema.failing_as_store_error(self._path):
-            with schema.transaction(db):
+        with failing_as_store_error(self._path):
+            with transaction(db):
                 self._open_muted(db, now)
                 hour = int(now // HOUR_S)
                 db.execute("DELETE FROM hours WHERE hour < ?", (hour - KEPT_HOURS,))
@@ -152,7 +152,7 @@ class ErrorStore:
     def status(self) -> dict[str, Any]:
         """Return the number of groups for `status`, and a warning while there are too many new ones."""
         db, hour = self._opened(), int(time.time() // HOUR_S)
-        with schema.failing_as_store_error(self._path):
+        with failing_as_store_error(self._path):
             states = dict(db.execute("SELECT state, count(*) FROM groups GROUP BY state").fetchall())
             full = db.execute(
                 "SELECT service FROM new_groups WHERE hour = ? AND count >= ? AND service NOT IN (?, ?) LIMIT 10",
