@@ -41,6 +41,8 @@ class Opened(NamedTuple):
     """Bytes cut away after the last newline."""
     changed_directories: list[str]
     """Directories in which a name was created, to be synced; the innermost first."""
+    lacks_lock: bool = False
+    """Whether a reader's lock stands in the way of ours; then call `lock` again later."""
 
     @property
     def is_new(self) -> bool:
@@ -68,10 +70,11 @@ def open_path(path: str, mode: int, held: tuple[int, Identity | None] = (-1, Non
             raise OSError(errno.ENOTSUP, "it is not a regular file")  # noqa: TRY301 - the remedy is the same
         if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode):
             return Opened(fd, identity, is_regular=False, length=0, torn_bytes=0, changed_directories=[])
+        lacks_lock = False
         if identity == held[1]:
             os.dup2(held[0], fd, inheritable=False)
         else:
-            _lock(fd, identity)
+            lacks_lock = not lock(fd, identity)
         torn_bytes = cut_torn_line(fd)
     except OSError:
         os.close(fd)
@@ -83,13 +86,15 @@ def open_path(path: str, mode: int, held: tuple[int, Identity | None] = (-1, Non
         length=status.st_size - torn_bytes,
         torn_bytes=torn_bytes,
         changed_directories=changed_directories[::-1],
+        lacks_lock=lacks_lock,
     )
 
 
-def _lock(fd: int, identity: Identity) -> None:
+def lock(fd: int, identity: Identity) -> bool:
     """Lock a file, so that only this process appends to it as long as the descriptor is open.
 
-    Two writers would cut off each other's lines when one of them recovers. Raises OSError.
+    Two writers would cut off each other's lines when one of them recovers. Raises OSError if another one has the lock.
+    Returns False if a reader's lock stands in the way: that must not hold up all clients.
 
     The lock is one of F_OFD_SETLK (fcntl(2)), for writing: only a process that may write to the file can have such a
     lock. Whoever may read it can have any lock of flock(2), and so keep us out.
@@ -103,13 +108,13 @@ def _lock(fd: int, identity: Identity) -> None:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 # A file system without locks: go on without one.
-                return
+                return True
         else:
-            return
+            return True
         kind, *_ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WHOLE_FILE))
         if kind == fcntl.F_RDLCK:
-            # A reader's lock, which no collector has, must not hold up all clients.
-            return
+            # No collector has such a lock.
+            return False
         if kind == fcntl.F_WRLCK:
             break
     raise OSError(errno.EBUSY, "another collector, or another output, has it open; give each a file of its own")

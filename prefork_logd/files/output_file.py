@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import OutputError
 from prefork_logd.files.events import Event, done, trouble
 from prefork_logd.files.fifo import Stream
-from prefork_logd.files.opening import Identity, Opened, open_path
+from prefork_logd.files.opening import Identity, Opened, lock, open_path
 from prefork_logd.system import libc
 from prefork_logd.system.disk import sync_directory
 from prefork_logd.system.libc import IOV_MAX
@@ -62,6 +62,7 @@ class OutputFile:
         self._told_errno: int | None = None
         self._cut_to: int | None = None
         self._removed = False
+        self._lacks_lock = self._is_lack_told = False
         self._verified_length = 0
         self._changed_directories: list[str] = []
 
@@ -138,7 +139,7 @@ class OutputFile:
             self._removed = False
             self._verified_length = self.length
             self._errors.pop("open", None)
-            return None
+            return self._lock_again() if self._lacks_lock else None
         self._removed = not links
         before = self.identity
         self.reopen()
@@ -256,10 +257,33 @@ class OutputFile:
         self.length = opened.length + carried
         self._verified_length = self.length
         self.is_new = opened.is_new or (self.is_new and is_same)
+        self._lacks_lock = opened.lacks_lock or (self._lacks_lock and is_same)
         self.torn_bytes = opened.torn_bytes
         self.generation += 1
         self._changed_directories += opened.changed_directories
         self._errors.pop("open", None)
+
+    def _lock_again(self) -> Event | None:
+        """Try to take the lock that a reader stood in the way of; return an event for the log if that is new.
+
+        Raises OutputError, and closes the file, if another collector has taken the lock meanwhile.
+        """
+        if self.identity is None:
+            return None
+        try:
+            self._lacks_lock = not lock(self._fd, self.identity)
+        except OSError as error:
+            self.close()
+            raise self._failed("open", error) from error
+        if self._lacks_lock == self._is_lack_told:
+            return None
+        self._is_lack_told = self._lacks_lock
+        if not self._lacks_lock:
+            return done(f"{self.path}: is locked now")
+        return trouble(
+            f"{self.path}: cannot be locked yet, because a program that reads it holds a lock on it; start no other "
+            "collector with this output until that program has ended (lslocks(8) shows it)"
+        )
 
     def _is_elsewhere(self) -> bool:
         try:

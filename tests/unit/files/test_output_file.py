@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import logging
 import os
 import resource
 import shutil
@@ -494,6 +495,49 @@ def test_who_may_only_read_it_keeps_no_one_out(tmp_path):
     with path.open("r+b") as writer, pytest.raises(BlockingIOError):
         fcntl.fcntl(writer, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
     file.close()
+
+
+def _try_lock(file, kind):
+    fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, 0, 0, 0, 0))
+
+
+def test_the_lock_is_taken_when_its_reader_has_gone(output):
+    """Reopening does not forget that it lacks. Both are told once."""
+    path = Path(output.path)
+    output.close()
+    with path.open("rb") as reader:
+        _try_lock(reader, fcntl.F_RDLCK)
+        output.open()
+        missing = output.verify()
+        assert missing.level == logging.WARNING
+        assert "cannot be locked yet" in missing.text
+        output.reopen()
+        assert output.verify() is None
+        append(output, "a")
+    found = output.verify()
+    assert (found.level, found.text) == (logging.INFO, f"{path}: is locked now")
+    assert output.verify() is None
+    with path.open("r+b") as writer, pytest.raises(BlockingIOError):
+        _try_lock(writer, fcntl.F_WRLCK)
+
+
+def test_a_file_that_another_collector_has_locked_meanwhile_is_left_to_it(output):
+    """Lines wait; each of the two would cut off those of the other."""
+    path = Path(output.path)
+    output.close()
+    with path.open("rb") as reader, path.open("r+b") as writer:
+        _try_lock(reader, fcntl.F_RDLCK)
+        output.open()
+        _try_lock(reader, fcntl.F_UNLCK)
+        _try_lock(writer, fcntl.F_WRLCK)
+        for call in (output.verify, output.open, lambda: append(output, "a")):
+            with pytest.raises(OutputError):
+                call()
+        assert "another collector" in str(output.error)
+        assert not path.read_bytes()
+    output.open()
+    append(output, "a")
+    assert lines_of(path) == ["a"]
 
 
 def test_the_collectors_own_log_is_no_output(tmp_path, monkeypatch):
