@@ -11,9 +11,10 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.query.evaluate import MISSING, value_at
+from prefork_logd.query.long_values import key_of, value_of_key
 from prefork_logd.query.patterns import MOST_CHARACTERS, pattern_of
 from prefork_logd.query.search import Facet, FacetValue, FieldFound, Pattern
-from prefork_logd.query.statistics import MOST_GROUPS, Accumulator, key_of
+from prefork_logd.query.statistics import MOST_GROUPS, Accumulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -56,7 +57,7 @@ def facets_of(records: Iterable[Mapping[str, Any]], fields: Sequence[Field], top
     for index, field in enumerate(fields):
         best = sorted(counts[index].items(), key=lambda pair: (-pair[1], pair[0]))[:top]
         rest = counts[index].total() - sum(count for _, count in best) + others[index]
-        values = [FacetValue(json.loads(key), count) for key, count in best]
+        values = [FacetValue(value_of_key(key), count) for key, count in best]
         found.append(Facet(field.written, values, rest, missing[index]))
     return found
 
@@ -78,7 +79,7 @@ def stats_of(records: Iterable[Mapping[str, Any]], statistics: Statistics) -> tu
             accumulator.add(value_of(record, aggregate.field) if aggregate.field else None)
     if not groups and not statistics.by:
         groups[()] = [Accumulator(aggregate) for aggregate in statistics.aggregates]
-    rows = [[*map(json.loads, key), *(one.result() for one in found)] for key, found in groups.items()]
+    rows = [[*map(value_of_key, key), *(one.result() for one in found)] for key, found in groups.items()]
     return sort_rows(rows, len(statistics.by))[:MOST_GROUPS], len(left_out) + max(0, len(rows) - MOST_GROUPS)
 
 

@@ -9,7 +9,6 @@ not count. Without a number the result is null. A percentile between two values 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefork_logd.query.evaluate import MISSING
 from prefork_logd.query.language import parse_field
+from prefork_logd.query.long_values import key_of
 
 if TYPE_CHECKING:
     from prefork_logd.query.conditions import Field
@@ -145,10 +145,3 @@ class Accumulator:
         low = math.floor(place)
         high = min(low + 1, len(numbers) - 1)
         return numbers[low] + (numbers[high] - numbers[low]) * (place - low)
-
-
-def key_of(value: Any) -> str:
-    """Return a text that is the same for values that count as one: numbers by their value, others by their JSON."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return json.dumps(value, sort_keys=True)

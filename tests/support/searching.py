@@ -17,9 +17,9 @@ from prefork_logd.query import analysis, statistics
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.fingerprints import fingerprint
 from prefork_logd.query.language import parse_field
+from prefork_logd.query.long_values import key_of
 from prefork_logd.query.patterns import pattern_of
 from prefork_logd.query.search import Cursor, RecordId
-from prefork_logd.query.statistics import key_of
 from prefork_logd.query.tree import TEXT_FIELDS, And, Compare, Has, InGroup, Not, Or, Words, level_is, logger
 from prefork_logd.query.words import words_of
 from tests.support.stores import NOW, line
@@ -40,7 +40,8 @@ MESSAGES = [
     "e\u0301t\u00e9 \u00e9",
     "done✅deploy", "KeyError: 'sku'", "/srv/shop/app.py:17", '100% (50%) [x] {y} a\\b "q" _under_',
     "two\nlines\ttab",
-    "x" * 300, "sssß", "\u212aelvin \u0131s\u0131k", "Σίσυφος ΣΊΣΥΦΟΣ", "  ", "no\u00a0break", "\U0001f642",
+    "x" * 300, "m" * 13_000,
+    "sssß", "\u212aelvin \u0131s\u0131k", "Σίσυφος ΣΊΣΥΦΟΣ", "  ", "no\u00a0break", "\U0001f642",
 ]  # fmt: skip
 NAMES = ["shop", "shop.cart", "shopping", "shop.cart.item", "", "root\udc80", "n" * 300, "shop.cart" + "x" * 260, "é.ü"]
 LEVELS = [10, 20, 30, 40, 50, None, -5, 25, 0]
@@ -49,6 +50,7 @@ EXTRAS: list[dict[str, Any]] = [
     {"id": 2**53}, {"id": 2**53 + 1}, {"id": 2**70}, {"id": -(2**63)}, {"id": 0.1}, {"id": 1e300}, {"id": 5e-324},
     {"id": -0.0}, {"id": 1e22}, {"id": "a\0b"}, {"id": "\udcff"}, {"id": "Grüße 日本"}, {"id": ["1", 1, {"p": None}]},
     {"o.p": "q", "o": {"p": 7}}, {"o.p": "q"}, {"list": [1, "two", [3]], "-1": "minus", "01": "lead"}, {"id": ""},
+    {"id": "x" * 1_001}, {"id": "\u00e9\n\U0001f642" * 8_000}, {"id": ["long" * 5_000]}, {"id": 'q"\\' * 9_000},
     {"list": {"0": "key", "-1": 2, "+1": 3}}, {"id": "true"}, {"id": False}, {"id": {}}, {"id": []}, {"id": "order"},
     {'q"u': 1, "sp ace": "x", "a$b": 2, "": 3, "a/b~c": 4}, {"id": 500}, {"id": "500"}, {"id": 499.9999999999999},
 ]  # fmt: skip

@@ -1,21 +1,25 @@
 """Answers facets and statistics of a search by SQL, where SQL counts as the specification does.
 
 Owns the choice between SQL and lines. Does not know how rows are fetched: the search that inherits it does.
+
+DuckDB holds all values of a field in a block of records. Where these are megabytes, its memory is too small; the lines
+are then read one by one, which takes longer.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from prefork_logd.errors import QueryMemoryError
 from prefork_logd.query.analysis import sort_rows
 from prefork_logd.query.by_lines import Newest, SearchByLines
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.long_values import key_of_column, key_of_text, value_of_key
 from prefork_logd.query.patterns import MOST_CHARACTERS
 from prefork_logd.query.search import Coverage, Facet, Facets, FacetValue, Table
-from prefork_logd.query.statistics import MOST_GROUPS, key_of
+from prefork_logd.query.statistics import MOST_GROUPS
 from prefork_logd.records.stored import read_fields
 from prefork_logd.stores.parquet.analysis_sql import facet_statement, plain_column, stats_statement, value_of
 from prefork_logd.stores.parquet.filters_sql import order_of
@@ -68,9 +72,12 @@ class Analysis(SearchByLines):
             return super().facets(filters, fields, top)
         found = []
         records = 0
-        for field, value in zip(fields, values, strict=True):
-            facet, records = self._facet(field, str(value), chosen[0], compiler, top)
-            found.append(facet)
+        try:
+            for field, value in zip(fields, values, strict=True):
+                facet, records = self._facet(field, str(value), chosen[0], compiler, top)
+                found.append(facet)
+        except QueryMemoryError:
+            return super().facets(filters, fields, top)
         return Facets(found, Coverage(records, chosen[1]))
 
     def _facet(self, field: Field, value: str, chosen: str, compiler: Compiler, top: int) -> tuple[Facet, int]:
@@ -84,9 +91,9 @@ class Analysis(SearchByLines):
             if key is None:
                 missing = int(count)
             else:
-                counts[key_of(json.loads(key) if plain is None else key)] += int(count)
+                counts[key_of_text(key) if plain is None else key_of_column(key)] += int(count)
         best = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:top]
-        values = [FacetValue(json.loads(key), count) for key, count in best]
+        values = [FacetValue(value_of_key(key), count) for key, count in best]
         others = records - missing - sum(count for _, count in best)
         return Facet(field.written, values, others, missing), records
 
@@ -117,9 +124,15 @@ class Analysis(SearchByLines):
         width = len(statistics.by)
         rows: list[list[Any]] = []
         groups = records = 0
-        for *row, groups_found, records_found in self.ask(statement, compiler):
+        try:
+            answer = [*self.ask(statement, compiler)]
+        except QueryMemoryError:
+            return super().stats(filters, statistics)
+        for *row, groups_found, records_found in answer:
             groups, records = groups_found, int(records_found or 0)
-            rows.append([*(None if key is None else json.loads(key) for key in row[:width]), *row[width:]])
+            rows.append(
+                [*(None if key is None else value_of_key(key_of_text(key)) for key in row[:width]), *row[width:]]
+            )
         return Table(
             statistics.columns, sort_rows(rows, width)[:MOST_GROUPS], groups - len(rows), Coverage(records, chosen[1])
         )

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prefork_logd.query.long_values import MOST_TEXT
 from prefork_logd.query.statistics import MOST_GROUPS
 from prefork_logd.records.record import INTEGER_FIELDS
 from prefork_logd.stores import rows
 from prefork_logd.stores.parquet.rows import JSON_COLUMNS
-from prefork_logd.stores.parquet.schema import quoted
+from prefork_logd.stores.parquet.schema import TYPES, quoted
 from prefork_logd.stores.parquet.tree_sql import TIME_TEXT, has_padded_index, is_lone, pointer_of
 
 if TYPE_CHECKING:
@@ -64,18 +65,22 @@ def facet_statement(chosen: str, value: str, top: int, *, is_plain: bool) -> str
     """Return a SELECT of (value or NULL, count, records): the missing ones first, then the most frequent values.
 
     `value` is a plain column, or the text of a JSON value. DuckDB counts the values of a column by its dictionary, so
-    what makes equal numbers equal is applied to the counted values only.
+    what makes equal numbers equal is applied to the counted values only. Long texts are shortened as
+    query/long_values.py reads them.
     """
     counted = f"SELECT {value} AS k, count(*) AS n FROM {chosen} GROUP BY {value}"
     if not is_plain:
         counted = f"SELECT {_key('v')} AS k, sum(one) AS n FROM (SELECT k AS v, n AS one FROM ({counted})) GROUP BY k"
-    return f"SELECT k, n, sum(n) OVER () FROM ({counted}) ORDER BY k IS NOT NULL, n DESC, k LIMIT {top + SPARE_VALUES}"
+    shown = "k" if is_plain and TYPES[value.strip('"')] != "VARCHAR" else _shortened("k")
+    best = f"ORDER BY k IS NOT NULL, n DESC, k LIMIT {top + SPARE_VALUES}"
+    return f"SELECT {shown}, n, records FROM (SELECT k, n, sum(n) OVER () AS records FROM ({counted}) {best})"
 
 
 def stats_statement(chosen: str, statistics: Statistics, parameter: Parameter) -> str | None:
     """Return a SELECT of groups' values and aggregates, then the numbers of groups and of records; None: SQL cannot.
 
-    The largest first aggregate comes first, at most MOST_GROUPS rows.
+    The largest first aggregate comes first, at most MOST_GROUPS rows. Long values are shortened as query/long_values.py
+    reads them.
     """
     by = [value_of(field, parameter) for field in statistics.by]
     values = ["NULL::VARCHAR" if one.field is None else value_of(one.field, parameter) for one in statistics.aggregates]
@@ -91,10 +96,20 @@ def stats_statement(chosen: str, statistics: Statistics, parameter: Parameter) -
     group = f"GROUP BY {', '.join(f'k{index}' for index in range(len(by)))}" if by else ""
     names = [*(f"k{index}" for index in range(len(by))), *(f"{one} AS r{index}" for index, one in enumerate(results))]
     grouped = f"SELECT {', '.join([*names, 'count(*) AS records'])} FROM ({inner}) {group}"
-    return (
-        f"SELECT * EXCLUDE (records), count(*) OVER (), sum(records) OVER () FROM ({grouped}) "
+    best = (
+        f"SELECT * EXCLUDE (records), count(*) OVER () AS found, sum(records) OVER () AS total FROM ({grouped}) "
         f"ORDER BY r0 DESC NULLS LAST LIMIT {MOST_GROUPS}"
     )
+    shown = [
+        *(_shortened(f"k{index}") for index in range(len(by))),
+        *(f"r{index}" for index in range(len(results))),
+    ]
+    return f"SELECT {', '.join(shown)}, found, total FROM ({best})"
+
+
+def _shortened(value: str) -> str:
+    """Return a text as query/long_values.py reads it."""
+    return f"CASE WHEN length({value}) > {MOST_TEXT} THEN left({value}, {MOST_TEXT}) || md5({value}) ELSE {value} END"
 
 
 def _is_number(value: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
+from prefork_logd.query.long_values import MOST_TEXT
 from prefork_logd.query.statistics import MOST_GROUPS
 from prefork_logd.stores.postgresql.conditions_sql import DOCUMENTS, Parameters
 from prefork_logd.stores.postgresql.text import postgresql_text
@@ -75,10 +76,11 @@ def facets_statement(chosen: sql.Composable, fields: Sequence[Field], top: int, 
         " ranked AS (SELECT bits, value, n,"
         " row_number() OVER (PARTITION BY bits ORDER BY value IS NULL, n DESC, value) AS rank,"
         " sum(n) OVER (PARTITION BY bits) AS records FROM counted)"
-        " SELECT field, value::text, n, records FROM ranked JOIN (VALUES {bits}) AS fields (mask, field)"
+        " SELECT field, {value}, n, records FROM ranked JOIN (VALUES {bits}) AS fields (mask, field)"
         " ON mask = bits WHERE value IS NULL OR rank <= {top} ORDER BY field, rank"
     ).format(
         chosen=_with_columns(chosen, columns), listed=listed, bits=bits, top=values.add(top),
+        value=_shortened(sql.Identifier("value")),
         # One set would be sorted instead of hashed.
         group=listed if len(names) == 1 else sql.SQL("GROUPING SETS ({})").format(sets),
     )  # fmt: skip
@@ -91,7 +93,7 @@ def stats_statement(chosen: sql.Composable, statistics: Statistics, values: Para
     columns = [sql.SQL("{} AS {}").format(value_of(field, values), name) for field, name in names.items()]
     groups = [names[field] for field in statistics.by]
     computed = [_aggregate(one, names, values) for one in statistics.aggregates]
-    selected = [sql.SQL("{}::text").format(name) for name in groups]
+    selected = [_shortened(name) for name in groups]
     return sql.SQL(
         "WITH chosen AS NOT MATERIALIZED ({chosen}) SELECT {selected}, count(*) OVER (), sum(count(*)) OVER ()"
         " FROM chosen {group} ORDER BY {order} DESC NULLS LAST{by} LIMIT {most}"
@@ -103,6 +105,13 @@ def stats_statement(chosen: sql.Composable, statistics: Statistics, values: Para
         by=sql.SQL("").join(sql.SQL(", {}").format(name) for name in groups),
         most=sql.Literal(MOST_GROUPS),
     )
+
+
+def _shortened(value: sql.Composable) -> sql.Composable:
+    """Return the text of a jsonb value as query/long_values.py reads it."""
+    return sql.SQL(
+        "CASE WHEN length({v}::text) > {most} THEN left({v}::text, {most}) || md5({v}::text) ELSE {v}::text END"
+    ).format(v=value, most=sql.Literal(MOST_TEXT))
 
 
 def _with_columns(chosen: sql.Composable, columns: sql.Composable) -> sql.Composable:

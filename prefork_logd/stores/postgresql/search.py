@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from psycopg import sql
 
 from prefork_logd.query import analysis
 from prefork_logd.query.by_lines import SAMPLED_MESSAGES, SearchByLines
+from prefork_logd.query.long_values import key_of_text, value_of_key
 from prefork_logd.query.patterns import MOST_CHARACTERS
 from prefork_logd.query.search import (
     Bar,
@@ -156,7 +156,7 @@ class PostgresqlSearch(SearchByLines):
             if value is None:
                 facets[index] = facets[index]._replace(missing=count)
             else:
-                facets[index].values.append(FacetValue(json.loads(value), count))
+                facets[index].values.append(FacetValue(value_of_key(key_of_text(value)), count))
         counted = [
             facet._replace(others=records - facet.missing - sum(value.count for value in facet.values))
             for facet in facets
@@ -171,7 +171,9 @@ class PostgresqlSearch(SearchByLines):
         found = self._reader.rows(stats_statement(chosen, statistics, values), values.named)
         for *row, groups_found, total in found:
             groups, records = groups_found, int(total or 0)
-            table.append([*(None if value is None else json.loads(value) for value in row[:width]), *row[width:]])
+            table.append(
+                [*(None if value is None else value_of_key(key_of_text(value)) for value in row[:width]), *row[width:]]
+            )
         return Table(statistics.columns, table, groups - len(table), _coverage(records, most))
 
     def patterns(self, filters: Filters, top: int) -> Patterns:

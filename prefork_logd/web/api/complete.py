@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prefork_logd.query.completion import find_place, short_field, written_value
 from prefork_logd.query.conditions import SHORT_NAMES
 from prefork_logd.query.language import parse_field
+from prefork_logd.query.long_values import MOST_CHARACTERS
 from prefork_logd.query.tree import Compare, all_of, any_of
 from prefork_logd.records.levels import LEVELS
 from prefork_logd.web.api.analysis import FIELD_RECORDS
@@ -176,7 +177,7 @@ def _facet(asked: Asked, lease: Lease, field: str, prefix: str = "") -> Iterator
             # A logger stands for its children, too.
             parts = value.split(".")
             counts.update({".".join(parts[:end]): count for end in range(1, len(parts) + 1)})
-        elif (written := written_value(value)) is not None:
+        elif len(str(value)) <= MOST_CHARACTERS and (written := written_value(value)) is not None:
             yield _Candidate(value if isinstance(value, str) else written, written, count)
     for name, count in counts.most_common():
         if (written := written_value(name)) is not None:

@@ -15,6 +15,8 @@ const LEVEL = "level";
 const BY = /^(.*?)\s+by\s+(.*)$/s;
 const EXAMPLES = ["count by service", "count, distinct(name) by levelname"];
 const MOST_EXAMPLES = 3;
+/** Characters of a value that is shown whole. */
+const MOST_VALUE = 1000;
 const NOT_MEASURED = /(?:^|[._])(?:id|pid|status|code|port|line|number)$/i;
 
 /** The form. `ask` gets the text of a question, such as `count, p95(duration_ms) by service`. */
@@ -117,7 +119,9 @@ function group(answer, row, at, link) {
   const value = row[at];
   const name = value !== null && answer.columns[at] === LEVEL ? answer.names.get(Number(value)) : "";
   const text = value === null ? "(none)" : name || plain(value) || '""';
-  const conditions = row.slice(0, Number(answer.groups)).map((one, place) => (one === null ? `-${answer.columns[place]}:*` : isComparable(one) ? condition(answer.columns[place], one) : ""));
+  // The server shortens longer values, so no condition finds them.
+  const canBeMet = (one) => isComparable(one) && plain(one).length <= MOST_VALUE;
+  const conditions = row.slice(0, Number(answer.groups)).map((one, place) => (one === null ? `-${answer.columns[place]}:*` : canBeMet(one) ? condition(answer.columns[place], one) : ""));
   const isLinked = at === 0 && conditions.every((one) => one !== "");
   const content = shown(text.slice(0, 600), false);
   return h("td", { class: value === null ? "text none" : "text", title: text.slice(0, 600) }, isLinked ? h("a", { href: link(conditions), title: `Records with ${conditions.join(" ")}` }, content) : content);

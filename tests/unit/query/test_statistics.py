@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from prefork_logd.query.evaluate import MISSING
 from prefork_logd.query.language import parse_field
-from prefork_logd.query.statistics import Accumulator, Aggregate, Statistics, key_of, parse
+from prefork_logd.query.long_values import key_of
+from prefork_logd.query.statistics import Accumulator, Aggregate, Statistics, parse
 from tests.support.strategies import bounded
 
 NUMBER = parse_field("extra.n")

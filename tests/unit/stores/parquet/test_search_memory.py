@@ -9,7 +9,8 @@ import pytest
 from prefork_logd.cli import print_records
 from prefork_logd.errors import QueryMemoryError
 from prefork_logd.query.filters import Filters
-from prefork_logd.query.language import parse
+from prefork_logd.query.language import parse, parse_field
+from prefork_logd.query.statistics import parse as parse_statistics
 from prefork_logd.query.tree import EVERYTHING, level_from
 from prefork_logd.stores.parquet import search as parquet_search
 from prefork_logd.stores.parquet.search import open_search
@@ -98,3 +99,19 @@ def test_records_of_one_time_that_are_too_large_are_an_error(tmp_path):
     same = _filled(tmp_path, [line(NOON, msg=chance.randbytes(100_000).hex()) for _ in range(240)])
     with contextlib.closing(open_search(same)) as search, pytest.raises(QueryMemoryError, match="Out of Memory"):
         [*search.lines(Filters())]
+
+
+@pytest.mark.slow
+def test_values_that_are_too_large_for_the_memory_are_counted(tmp_path):
+    """By facets and statistics, of a column and of a field in `extra`; the answer has their beginnings."""
+    texts = ["x" * 900_000 + f"{at % 30:02}" for at in range(120)]
+    settings = _filled(tmp_path, [line(NOON + at, name=text, extra={"blob": text}) for at, text in enumerate(texts)])
+    shown = "x" * 1_000 + "…"
+    with contextlib.closing(open_search(settings)) as search:
+        for name in ("name", "blob"):
+            (facet,) = search.facets(Filters(), [parse_field(name)], 3).facets
+            assert [tuple(value) for value in facet.values] == [(shown, 4)] * 3
+            assert (facet.others, facet.missing) == (108, 0)
+            table = search.stats(Filters(), parse_statistics(f"count, distinct({name}) by {name}"))
+            assert table.rows == [[shown, 4, 1]] * 30
+            assert table.coverage == (120, True)
