@@ -83,12 +83,7 @@ FIELD_CHECK = "prefork_logd.query.language:field_problem_of"
 
 def check_alerts(document: Document, settings: Settings) -> None:
     """Add the problems of rules and receivers with each other, and of the rules' queries."""
-    for table, named in (("alert", settings.alert), ("receiver", settings.receiver)):
-        seen: set[str] = set()
-        for index, one in enumerate(named):
-            if one.name in seen:
-                document.add_problem(table, index, "name", f"{one.name!r} is taken by a table above; choose another")
-            seen.add(one.name)
+    document.refuse_repeated("alert", enumerate(rule.name for rule in settings.alert))
     for index, rule in enumerate(settings.alert):
         for key, message in rule_problems(rule, settings):
             document.add_problem("alert", index, key, message)

@@ -8,44 +8,16 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from prefork_logd.config.alerts import AlertSettings, AlertsSettings
-from prefork_logd.config.client_limits import ClientLimitSettings
-from prefork_logd.config.listeners import ListenerSettings
-from prefork_logd.config.metrics import MetricsSettings
-from prefork_logd.config.outputs import OutputSettings
-from prefork_logd.config.receivers import ReceiverSettings
-from prefork_logd.config.redact import RedactSettings
-from prefork_logd.config.samples import SampleSettings
-from prefork_logd.config.server import LimitSettings, ServerSettings
-from prefork_logd.config.sources import NatsSourceSettings
-from prefork_logd.config.stores.base import StoreSettings
-from prefork_logd.config.web import WebSettings, WebUserSettings
+from prefork_logd.config.values import TableSettings
 from prefork_logd.errors import ConfigError, Problem
 
-Table = TypeVar(
-    "Table",
-    bound=ServerSettings
-    | ListenerSettings
-    | ClientLimitSettings
-    | SampleSettings
-    | LimitSettings
-    | RedactSettings
-    | OutputSettings
-    | StoreSettings
-    | NatsSourceSettings
-    | WebSettings
-    | MetricsSettings
-    | WebUserSettings
-    | AlertsSettings
-    | AlertSettings
-    | ReceiverSettings,
-)
-
+Table = TypeVar("Table", bound=TableSettings)
 
 _WORDS = {
     "`str`": "a string",
@@ -92,7 +64,8 @@ class LineIndex:
 
     def find(self, table: str, index: int, key: str) -> int:
         """Return the line of a key, else of its table, else 0."""
-        for place in ((table, index, key), (table, index, ""), ("", 0, table), (key, 0, "")):
+        parent, _, name = table.rpartition(".")
+        for place in ((table, index, key), (table, index, ""), (parent, 0, name), (key, 0, "")):
             if place in self._lines:
                 return self._lines[place]
         return 0
@@ -165,12 +138,51 @@ class Document:
 
     def read_tables(self, kind: type[Table], table: str, tables: object, most: int = 0) -> tuple[Table, ...]:
         """Return the Structs of a list of tables, of which there may be `most`; 0: any number."""
+        listed = self.list_of_tables(table, tables, most)
+        return tuple(self.read_table(kind, table, index, content) for index, content in enumerate(listed))
+
+    def read_kinds(
+        self,
+        kinds: Mapping[str, type[Table]],
+        table: str,
+        tables: object,
+        most: int,
+        removed: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[tuple[int, Table]]:
+        """Return the Structs of a list of tables, each of the kind that its key `type` names, with its place.
+
+        `removed`: types of earlier versions, with the sentence about each.
+        """
+        found: list[tuple[int, Table]] = []
+        for index, content in enumerate(self.list_of_tables(table, tables, most)):
+            if not isinstance(content, Mapping):
+                self.add_problem(table, index, "", f"must be a table; write [[{table}]] on a line of its own")
+                continue
+            kind = content.get("type")
+            if not isinstance(kind, str) or kind not in kinds:
+                others = f"must be one of {', '.join(kinds)}"
+                self.add_problem(table, index, "type", removed.get(kind, others) if isinstance(kind, str) else others)
+                continue
+            own = {key: value for key, value in content.items() if key != "type"}
+            found.append((index, self.read_table(kinds[kind], table, index, own)))
+        return found
+
+    def list_of_tables(self, table: str, tables: object, most: int = 0) -> Sequence[object]:
+        """Return a list of tables, of which there may be `most` (0: any number); an empty one if it is not a list."""
         if not isinstance(tables, Sequence) or isinstance(tables, str):
             self.add_problem(table, 0, "", f"must be a list of tables; write [[{table}]] with two brackets")
             return ()
         if most and len(tables) > most:
             self.add_problem(table, most, "", f"exceeds the limit of {most} of these tables; leave some out")
-        return tuple(self.read_table(kind, table, index, content) for index, content in enumerate(tables))
+        return tables
+
+    def refuse_repeated(self, table: str, names: Iterable[tuple[int, str]]) -> None:
+        """Add a problem for each name, given with its place in the list, that a table above it has."""
+        seen: set[str] = set()
+        for index, name in names:
+            if name in seen:
+                self.add_problem(table, index, "name", f"{name!r} is taken by a table above; choose another")
+            seen.add(name)
 
 
 def explain(error: msgspec.ValidationError, kind: Any) -> str:

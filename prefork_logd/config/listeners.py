@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from prefork_logd.config.values import (
     NOT_LIVE,
+    TableSettings,
     format_count,
     path_in,
     split_address,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ListenerSettings(TableSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An address to listen on besides those of server.bind, and the clients accepted there."""
 
     address: Annotated[str, Meta(min_length=1, description="As in server.bind; each address once.", extra=NOT_LIVE)] = (

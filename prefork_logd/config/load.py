@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -26,7 +26,7 @@ from prefork_logd.config.metrics import MetricsSettings
 from prefork_logd.config.output_paths import escape
 from prefork_logd.config.outputs import DEFAULT_OUTPUTS, OutputSettings
 from prefork_logd.config.paths import default_state_dir
-from prefork_logd.config.receiver_tables import load_receivers
+from prefork_logd.config.receivers import MAX_RECEIVERS, RECEIVERS
 from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.samples import MAX_SAMPLES, SampleSettings
 from prefork_logd.config.server import TABLES, LimitSettings, ServerSettings
@@ -39,6 +39,7 @@ from prefork_logd.config.web import MAX_USERS, WebSettings, WebUserSettings
 from prefork_logd.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
+    from prefork_logd.config.receivers import AnyReceiver
     from prefork_logd.config.stores.base import StoreSettings
 
 FILE_NAME = "prefork-logd.toml"
@@ -178,7 +179,7 @@ def loads(
     errors = document.read_table(ErrorsSettings, "errors", 0, document.take("errors", {}))
     alerts = document.read_table(AlertsSettings, "alerts", 0, document.take("alerts", {}))
     rules = document.read_tables(AlertSettings, "alert", document.take("alert", []), MAX_ALERTS)
-    receivers = load_receivers(document, document.take("receiver", []))
+    receivers = _load_receivers(document, document.take("receiver", []))
     outputs = _load_outputs(document, document.take("output", None))
     listeners = document.read_tables(ListenerSettings, "listener", document.take("listener", []))
     client_limits = _load_limits(document, document.take("limit", []))
@@ -217,25 +218,14 @@ def loads(
 def _load_outputs(document: Document, tables: object) -> tuple[OutputSettings, ...]:
     if tables is None:
         return DEFAULT_OUTPUTS
-    if not isinstance(tables, Sequence) or isinstance(tables, str):
-        document.add_problem("output", 0, "", "must be a list of tables; write [[output]] with two brackets")
-        return DEFAULT_OUTPUTS
-    outputs: list[OutputSettings] = []
-    for index, table in enumerate(tables):
-        if isinstance(table, Mapping):
-            table = _with_own_name_and_path(table, {output.name for output in outputs})  # noqa: PLW2901
-        outputs.append(document.read_table(OutputSettings, "output", index, table))
-    if not outputs:
+    if tables == []:
         document.add_problem("output", 0, "", "is empty, so every record would be lost; leave it out for the default")
-    if len(outputs) > MAX_OUTPUTS:
-        document.add_problem("output", MAX_OUTPUTS, "", f"exceeds the limit of {MAX_OUTPUTS} outputs; leave some out")
-    seen: set[str] = set()
-    for index, output in enumerate(outputs):
-        if output.name in seen:
-            document.add_problem(
-                "output", index, "name", f"{output.name!r} is taken by an output above; choose another"
-            )
-        seen.add(output.name)
+    outputs: list[OutputSettings] = []
+    for index, table in enumerate(document.list_of_tables("output", tables, MAX_OUTPUTS)):
+        taken = {output.name for output in outputs}
+        own = _with_own_name_and_path(table, taken) if isinstance(table, Mapping) else table
+        outputs.append(document.read_table(OutputSettings, "output", index, own))
+    document.refuse_repeated("output", enumerate(output.name for output in outputs))
     return tuple(outputs)
 
 
@@ -246,51 +236,38 @@ def _with_own_name_and_path(table: Mapping[str, Any], taken: AbstractSet[str]) -
         return {**table, "path": f"{name}.{'log' if table.get('format') == 'text' else 'jsonl'}"}
     if name is None and isinstance(path, str):
         stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(path).stem.replace("{", "").replace("}", "")) or "records"
-        numbered = (f"{stem}-{number}" for number in itertools.count(2))
-        return {**table, "name": stem if stem not in taken else next(n for n in numbered if n not in taken)}
+        return {**table, "name": _free_name(stem, taken)}
     return table
+
+
+def _free_name(name: str, taken: AbstractSet[str]) -> str:
+    """Return the name, or one with a number if it is taken."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return name if name not in taken else next(other for other in numbered if other not in taken)
 
 
 def _load_limits(document: Document, tables: object) -> tuple[ClientLimitSettings, ...]:
     """Return the limits of clients, each with a name."""
-    limits: list[ClientLimitSettings] = []
-    for index, limit in enumerate(document.read_tables(ClientLimitSettings, "limit", tables, MAX_LIMITS)):
-        name = limit.name or f"limit-{index + 1}"
-        if name in {other.name for other in limits}:
-            document.add_problem("limit", index, "name", f"{name!r} is taken by a limit above; choose another")
-        limits.append(msgspec.structs.replace(limit, name=name))
-    return tuple(limits)
+    limits = tuple(
+        limit if limit.name else msgspec.structs.replace(limit, name=f"limit-{number}")
+        for number, limit in enumerate(document.read_tables(ClientLimitSettings, "limit", tables, MAX_LIMITS), 1)
+    )
+    document.refuse_repeated("limit", enumerate(limit.name for limit in limits))
+    return limits
 
 
 def _load_web(document: Document, table: object) -> WebSettings:
     """Return the page's settings, with the tables `[[web.user]]`."""
     if not isinstance(table, Mapping):
         return document.read_table(WebSettings, "web", 0, table)
-    tables = table.get("user", [])
-    if not isinstance(tables, Sequence) or isinstance(tables, str):
-        document.add_problem("web", 0, "user", "must be a list of tables; write [[web.user]] with two brackets")
-        tables = []
+    users = document.read_tables(WebUserSettings, "web.user", table.get("user", []), MAX_USERS)
     web = document.read_table(WebSettings, "web", 0, {key: value for key, value in table.items() if key != "user"})
-    users = tuple(document.read_table(WebUserSettings, "web.user", index, user) for index, user in enumerate(tables))
-    if len(users) > MAX_USERS:
-        document.add_problem("web.user", MAX_USERS, "", f"exceeds the limit of {MAX_USERS} users; leave some out")
-    seen: set[str] = set()
-    for index, user in enumerate(users):
-        if user.name in seen:
-            document.add_problem("web.user", index, "name", f"{user.name!r} is taken by a user above; choose another")
-        seen.add(user.name)
+    document.refuse_repeated("web.user", enumerate(user.name for user in users))
     return msgspec.structs.replace(web, user=users)
 
 
 def _load_sources(document: Document, tables: object) -> tuple[NatsSourceSettings, ...]:
-    if not isinstance(tables, Sequence) or isinstance(tables, str):
-        document.add_problem("source", 0, "", "must be a list of tables; write [[source]] with two brackets")
-        return ()
-    sources = tuple(
-        document.read_table(NatsSourceSettings, "source", index, table) for index, table in enumerate(tables)
-    )
-    if len(sources) > MAX_SOURCES:
-        document.add_problem("source", MAX_SOURCES, "", f"exceeds the limit of {MAX_SOURCES} sources; leave some out")
+    sources = document.read_tables(NatsSourceSettings, "source", tables, MAX_SOURCES)
     for index, source in enumerate(sources):
         if any((other.stream, other.group) == (source.stream, source.group) for other in sources[:index]):
             message = "reads the same stream in the same group as a source above; name another group"
@@ -299,39 +276,26 @@ def _load_sources(document: Document, tables: object) -> tuple[NatsSourceSetting
 
 
 def _load_stores(document: Document, tables: object) -> tuple[StoreSettings, ...]:
+    """Return the stores, each with a name."""
     if tables is None:
         return DEFAULT_STORES
-    if not isinstance(tables, Sequence) or isinstance(tables, str):
-        document.add_problem("store", 0, "", "must be a list of tables; write [[store]] with two brackets")
-        return ()
-    if len(tables) > MAX_STORES:
-        document.add_problem("store", MAX_STORES, "", f"exceeds the limit of {MAX_STORES} stores; leave some out")
-    stores: list[StoreSettings] = []
-    for index, table in enumerate(tables):
-        if not isinstance(table, Mapping):
-            document.add_problem("store", index, "", "must be a table; write [[store]] on a line of its own")
-            continue
-        kind = table.get("type")
-        if not isinstance(kind, str) or kind not in KINDS:
-            removed = REMOVED.get(kind) if isinstance(kind, str) else None
-            what = removed or f"must be one of {', '.join(KINDS)}"
-            document.add_problem("store", index, "type", what)
-            continue
-        own = {key: table[key] for key in table if key != "type"}
-        store = document.read_table(KINDS[kind].settings, "store", index, own)
-        taken = {store.name for store in stores}
-        if not store.name:
-            numbered = (f"{kind}-{number}" for number in itertools.count(2))
-            name = kind if kind not in taken else next(n for n in numbered if n not in taken)
-            store = msgspec.structs.replace(store, name=name)
-        elif store.name == NAME:
-            document.add_problem(
-                "store", index, "name", f"{NAME!r} is the name of the groups of errors; choose another"
-            )
-        elif store.name in taken:
-            document.add_problem("store", index, "name", f"{store.name!r} is taken by a store above; choose another")
-        stores.append(store)
-    return tuple(stores)
+    stores: dict[int, StoreSettings] = {}
+    """By the place in the list."""
+    kinds = {name: kind.settings for name, kind in KINDS.items()}
+    for index, store in document.read_kinds(kinds, "store", tables, MAX_STORES, REMOVED):
+        if store.name == NAME:
+            problem = f"{NAME!r} is the name of the groups of errors; choose another"
+            document.add_problem("store", index, "name", problem)
+        name = store.name or _free_name(store.type, {other.name for other in stores.values()})
+        stores[index] = msgspec.structs.replace(store, name=name)
+    document.refuse_repeated("store", ((index, store.name) for index, store in stores.items()))
+    return tuple(stores.values())
+
+
+def _load_receivers(document: Document, tables: object) -> tuple[AnyReceiver, ...]:
+    receivers: dict[int, Any] = dict(document.read_kinds(RECEIVERS, "receiver", tables, MAX_RECEIVERS))
+    document.refuse_repeated("receiver", ((index, receiver.name) for index, receiver in receivers.items()))
+    return tuple(receivers.values())
 
 
 def _override(document: Document, server: ServerSettings, overrides: Mapping[str, object]) -> ServerSettings:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 from msgspec import Meta
 
-from prefork_logd.config.values import address_problems
+from prefork_logd.config.values import TableSettings, address_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MetricsSettings(TableSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Metrics and health on addresses of their own, with the page or without it."""
 
     bind: Annotated[

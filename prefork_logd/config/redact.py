@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
+from prefork_logd.config.values import TableSettings
 from prefork_logd.records.redaction import MAX_PATTERNS, Redactor, split_pattern
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ DEFAULT_KEYS = (
 )
 
 
-class RedactSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RedactSettings(TableSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Secrets that are replaced by "<redacted>" before a record is written anywhere."""
 
     keys: Annotated[

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
-from prefork_logd.config.values import level_number, sender_problems
+from prefork_logd.config.values import TableSettings, level_number, sender_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +19,7 @@ MAX_SAMPLES = 16
 MAX_FIELDS = 8
 
 
-class SampleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SampleSettings(TableSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Records of which only some are stored. The first table that matches a record decides about it.
 
     A kept record has in `extra.sample_rate` how many records it stands for ([record](record.md#sampled-records)).
@@ -52,7 +51,7 @@ class SampleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             max_length=MAX_FIELDS,
             description='Attributes of `extra` that a sampled record has, such as {path = "/health"}; empty: any.',
         ),
-    ] = {}
+    ] = {}  # noqa: RUF012 - msgspec makes a new one for each
     keep_one_of: Annotated[
         int,
         Meta(ge=0, le=1_000_000, description="Keep one of this many records for each key; 0: use `keep_per_second`."),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
 from prefork_logd.config import cpus
@@ -18,6 +17,7 @@ from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.config.values import (
     MOST_BYTES,
     NOT_LIVE,
+    TableSettings,
     TimedSettings,
     address_problems,
     durations,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ServerSettings(TableSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The collector as a whole: its addresses, its number of processes, and its state directory."""
 
     bind: Annotated[

@@ -75,7 +75,15 @@ def durations(*inherited: Mapping[str, float | None], **keys: float | None) -> M
     return MappingProxyType({key: empty for table in (*inherited, keys) for key, empty in table.items()})
 
 
-class TimedSettings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+class TableSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one table of the configuration."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) for every value of the right type that cannot be used."""
+        yield from ()
+
+
+class TimedSettings(TableSettings, frozen=True, kw_only=True, dict=True):
     """Settings with durations, which are parsed once: when the settings are made."""
 
     DURATIONS = durations()

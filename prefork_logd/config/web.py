@@ -11,10 +11,10 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-import msgspec
 from msgspec import Meta
 
 from prefork_logd.config.values import (
+    TableSettings,
     TimedSettings,
     address_problems,
     durations,
@@ -67,7 +67,7 @@ def parse_hash(text: str) -> ScryptHash:
     return ScryptHash(log_n, r, p, salt, key)
 
 
-class WebUserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WebUserSettings(TableSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Somebody who may log in to the page. `prefork-logd web user NAME` adds one."""
 
     name: Annotated[str, Meta(description="Name to log in with; each name once.")] = ""

@@ -88,7 +88,7 @@ def test_an_address_that_is_a_secret_is_not_shown() -> None:
 def test_bounds() -> None:
     """Of rules and of receivers."""
     text = "".join(f'[[receiver]]\nname = "c{n}"\ntype = "command"\ncommand = ["/x"]\n' for n in range(33))
-    with pytest.raises(ConfigError, match="exceeds the limit of 32 receivers"):
+    with pytest.raises(ConfigError, match="exceeds the limit of 32 of these tables"):
         loads(text, "", {"state_dir": "/x"})
     text = "".join(RULE.replace('"r"', f'"r{n}"') for n in range(201))
     with pytest.raises(ConfigError, match="exceeds the limit of 200 of these tables"):

@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import msgspec
 import pytest
 
-from prefork_logd.config.document import Document, LineIndex, Table
+from prefork_logd.config.document import Document, LineIndex
 from prefork_logd.config.load import loads
 from prefork_logd.config.outputs import OutputSettings
-from prefork_logd.config.receivers import SmtpSettings
 from prefork_logd.config.server import LimitSettings, ServerSettings
-from prefork_logd.config.stores.kinds import ERRORS, KINDS
+from prefork_logd.config.values import TableSettings
 from prefork_logd.errors import ConfigError
 from tests.unit.config.test_load import problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TABLES: list[type] = [
-    *Table.__bound__.__args__,
-    *(kind.settings for kind in (*KINDS.values(), ERRORS)),
-    SmtpSettings,
-]
+
+def _kinds(of: type[TableSettings] = TableSettings) -> Iterator[type[TableSettings]]:
+    """Yield every kind of table, the bases of others included."""
+    for kind in of.__subclasses__():
+        if kind.__module__.startswith("prefork_logd."):
+            yield kind
+            yield from _kinds(kind)
 
 
 def test_every_problem_is_told_at_once_with_its_line() -> None:
@@ -88,7 +89,7 @@ def test_every_problem_is_told_at_once_with_its_line() -> None:
         ('[[output]]\nmode = "rw"', "output.mode"),
         ('[[output]]\npath = "rejected.jsonl"', "the collector's own file"),
         ('[[output]]\npath = "a"\n[[output]]\nname = "b"\npath = "./a"', "the file of output"),
-        ('[[output]]\nname = "a"\n[[output]]\nname = "a"\npath = "c"', "taken by an output above"),
+        ('[[output]]\nname = "a"\n[[output]]\nname = "a"\npath = "c"', "taken by a table above"),
         ('[[output]]\nrotate_every = "10ms"', "one second or more"),
         ("output = []", "every record would be lost"),
         ("output = 3", "[[output]]"),
@@ -121,7 +122,7 @@ def _numbers(kind: type) -> Iterator[tuple[str, Any]]:
             yield field.encode_name, hints[field.name]
 
 
-@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("kind", [*_kinds()])
 def test_every_number_has_bounds(kind: type) -> None:
     """A number that no machine can have is a problem, whichever setting it is for."""
     for _, hint in _numbers(kind):

@@ -195,7 +195,7 @@ def test_by_default_records_go_to_parquet_files() -> None:
         ('[[store]]\ntype = "sqlite"', 'x.toml:2: store.type: is not a type of store any more; write "parquet"'),
         ('[[store]]\ntype = "parquet"\npath = "records.jsonl"', "is the file of 'records'"),
         ('[[store]]\ntype = "parquet"\npath = "journal"', "is the collector's own file"),
-        ('[[store]]\ntype = "nats"\nname = "a"\n[[store]]\ntype = "nats"\nname = "a"', "is taken by a store above"),
+        ('[[store]]\ntype = "nats"\nname = "a"\n[[store]]\ntype = "nats"\nname = "a"', "is taken by a table above"),
         ('[[store]]\ntype = "nats"\nlevel = "LOUD"', "store.level: 'LOUD' is not a level"),
         ('[[store]]\ntype = "nats"\nloggers = [""]', "store.loggers: holds an empty name"),
         ('[[store]]\ntype = "nats"\nbatch_time = "11m"', "must be 600s or less"),

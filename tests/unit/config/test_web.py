@@ -83,7 +83,7 @@ def test_an_address_of_this_host_does_not(address: str) -> None:
         ("[web]\nserches = 1", "did you mean 'searches'?"),
         ('[web]\nbind = ["127.0.0.1:9020"]', "takes records already"),
         ("[[web.user]]\npasword = 1", "x.toml:2: web.user.pasword: unknown key; did you mean 'password'?"),
-        (f"{USER}{USER}", "x.toml:6: web.user[2].name: 'ada' is taken by a user above"),
+        (f"{USER}{USER}", "x.toml:6: web.user[2].name: 'ada' is taken by a table above"),
     ],
 )
 def test_what_cannot_be_used_is_a_problem(text: str, said: str) -> None:
