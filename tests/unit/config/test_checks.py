@@ -8,6 +8,7 @@ import pytest
 
 from prefork_logd.config.checks import load_keys, warnings
 from prefork_logd.config.load import loads
+from prefork_logd.config.values import MAX_KEY_ID_BYTES, MIN_KEY_BYTES
 from prefork_logd.errors import ConfigError
 from tests.unit.config.test_load import STATE
 
@@ -29,6 +30,28 @@ def test_keys_that_cannot_be_used_are_explained(tmp_path: Path, content: bytes, 
     path.chmod(mode)
     with pytest.raises(ValueError, match=said):
         load_keys(path)
+
+
+@pytest.mark.parametrize(
+    ("id_bytes", "secret_bytes", "is_valid"),
+    [
+        (MAX_KEY_ID_BYTES, MIN_KEY_BYTES, True),
+        (MAX_KEY_ID_BYTES + 1, MIN_KEY_BYTES, False),
+        (MAX_KEY_ID_BYTES, MIN_KEY_BYTES - 1, False),
+    ],
+)
+def test_the_longest_id_and_the_shortest_secret(
+    tmp_path: Path, id_bytes: int, secret_bytes: int, *, is_valid: bool
+) -> None:
+    """As the message about them says."""
+    path = tmp_path / "keys"
+    path.write_bytes(b"i" * id_bytes + b" " + b"s" * secret_bytes)
+    path.chmod(0o600)
+    if is_valid:
+        assert load_keys(path) == {b"i" * id_bytes: b"s" * secret_bytes}
+    else:
+        with pytest.raises(ValueError, match=rf":1: write an id of up to {MAX_KEY_ID_BYTES} characters"):
+            load_keys(path)
 
 
 def test_several_keys_are_valid_at_once(tmp_path: Path) -> None:

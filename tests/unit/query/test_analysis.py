@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from prefork_logd.query import analysis
 from prefork_logd.query.language import parse, parse_field
 from prefork_logd.query.patterns import MOST_CHARACTERS
@@ -24,6 +26,15 @@ def test_facets() -> None:
         Facet("n", [(1, 2)], 1, 1),  # type: ignore[list-item]
         Facet("o.p", [("x", 2)], 0, 2),  # type: ignore[list-item]
         Facet("absent", [], 0, 4),
+    ]
+
+
+def test_facets_of_very_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ones are counted, and the others together."""
+    monkeypatch.setattr(analysis, "MOST_VALUES", 2)
+    records = [{"created": 0.0, "name": name} for name in "abcbdc"]
+    assert analysis.facets_of(records, [parse_field("name")], 5) == [
+        Facet("name", [("b", 2), ("a", 1)], 3, 0),  # type: ignore[list-item]
     ]
 
 

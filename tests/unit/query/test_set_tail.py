@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -61,6 +62,24 @@ def test_lines_come_in_the_order_of_their_arrival(tmp_path: Path, tail: SetTail)
     write(tmp_path, "new/a.jsonl", 7)
     assert list(tail.read_new_lines()) == [line(7), line(8)]
     assert list(tail.read_new_lines()) == []
+
+
+def test_a_failure_is_told_once_until_it_ends(
+    tmp_path: Path, tail: SetTail, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are looked for again and again."""
+
+    def fail(base: str, _: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), base)
+
+    write(tmp_path, "shop/a.jsonl", 1)
+    for told in (1, 2):
+        with monkeypatch.context() as patch:
+            patch.setattr(set_tail.pattern_files, "read", fail)
+            for _ in range(3):
+                list(tail.read_new_lines())
+        assert said == [f"{tmp_path}/logs: cannot read it: Too many open files"] * told
+        list(tail.read_new_lines())
 
 
 def test_a_rotated_file_is_read_to_its_end(tmp_path: Path, tail: SetTail) -> None:

@@ -36,6 +36,7 @@ def test_the_stream_that_we_make_is_as_it_should_be() -> None:
     """Also where servers report no bound as None or 0."""
     check_stream(_connection(), wish_of(SETTINGS), _info(_config()), "[[store]]")
     check_stream(_connection(), wish_of(SETTINGS), _info(_config(max_bytes=None)), "[[store]]")
+    check_stream(_connection(), wish_of(SETTINGS), _info(_config(max_msgs=-1, max_msg_size=0)), "[[store]]")
 
 
 @pytest.mark.parametrize(

@@ -83,13 +83,14 @@ class _LargeRecords:
         return Page(found, found[-1].cursor)
 
 
-def test_a_page_of_large_records_is_short() -> None:
-    """It ends with the record that does not fit; the cursor leads to the others."""
+@pytest.mark.parametrize("limit", [1000, MOST_BYTES >> 20])
+def test_a_page_of_large_records_is_short(limit: int) -> None:
+    """It ends with the record that does not fit; the cursor leads to the others, also if that was the last one read."""
     search = _LargeRecords()
-    found, cursor = read_page(Lease(search, 10, None), Filters(limit=1000), None)  # type: ignore[arg-type]
+    found, cursor = read_page(Lease(search, 10, None), Filters(limit=limit), None)  # type: ignore[arg-type]
     assert len(found) << 20 == MOST_BYTES
     assert cursor == found[-1].cursor
-    assert search.asked == [FIRST_RECORDS]
+    assert search.asked == [min(limit, FIRST_RECORDS)]
 
 
 def test_one_record_and_its_line(client: Client) -> None:
