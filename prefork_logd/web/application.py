@@ -3,7 +3,7 @@
 Owns their order. Does not know sockets or processes.
 
 From the outside: Guard (guard.py, put around this by the server), known host names, who the visitor is,
-the one-time token, the gate, and then the routes.
+whose turn it is (request_turns.py), the one-time token, the gate, and then the routes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from prefork_logd.web.gate import Gate, path_of
 from prefork_logd.web.headers import KnownHosts
 from prefork_logd.web.login import Login, TokenEntrance
 from prefork_logd.web.refusal import FAILED, refusal
+from prefork_logd.web.request_turns import RequestTurns
 from prefork_logd.web.visitors import Visitors
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def make_application(context: PageContext) -> Starlette:
         middleware=[
             Middleware(KnownHosts, settings=web),
             Middleware(AuthenticationMiddleware, backend=visitors, on_error=_unauthorized),
+            Middleware(RequestTurns, proxies=visitors.proxies, most_connections=web.max_connections),
             Middleware(TokenEntrance, login=login),
             Middleware(Gate),
         ],

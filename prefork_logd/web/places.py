@@ -33,24 +33,28 @@ class Places:
         self._most_waiting = most_waiting
         self._most_of_one = most_of_one or count
         self._held: Counter[str] = Counter()
-        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[str, int, asyncio.Future[None]]] = []
         """In the order in which they came."""
 
     @contextlib.asynccontextmanager
     async def place(self, visitor: str) -> AsyncIterator[None]:
         """Give a place. Raises BusyError if too many wait, or if none becomes free in time."""
-        await self._take(visitor)
+        await self.take(visitor)
         try:
             yield
         finally:
-            self._give_back(visitor)
+            self.give_back(visitor)
 
-    async def _take(self, visitor: str) -> None:
-        own = sum(1 for name, _ in self._waiting if name == visitor)
+    async def take(self, visitor: str, rank: int = 0) -> None:
+        """Wait for a place, which must be given back; of a visitor's own, those of a lower rank come first.
+
+        Raises BusyError as `place` does.
+        """
+        own = sum(1 for name, _, _ in self._waiting if name == visitor)
         if len(self._waiting) >= self._most_waiting or own >= max(1, self._most_waiting // 2):
             raise BusyError
         turn = asyncio.get_running_loop().create_future()
-        entry = visitor, turn
+        entry = visitor, rank, turn
         self._waiting.append(entry)
         self._serve()
         try:
@@ -61,12 +65,13 @@ class Places:
                 self._waiting.remove(entry)
             elif turn.done() and not turn.cancelled():
                 # The place was given in the moment in which the wait ended.
-                self._give_back(visitor)
+                self.give_back(visitor)
             if isinstance(error, TimeoutError):
                 raise BusyError from None
             raise
 
-    def _give_back(self, visitor: str) -> None:
+    def give_back(self, visitor: str) -> None:
+        """Give a place to the next who waits."""
         self._free += 1
         self._held[visitor] -= 1
         if not self._held[visitor]:
@@ -74,13 +79,13 @@ class Places:
         self._serve()
 
     def _serve(self) -> None:
-        """Give free places to those who hold fewest, the first to come among them."""
+        """Give free places to those who hold fewest; among them by rank, then to the first to come."""
         while self._free:
-            able = [one for one in self._waiting if self._held[one[0]] < self._most_of_one and not one[1].done()]
+            able = [one for one in self._waiting if self._held[one[0]] < self._most_of_one and not one[2].done()]
             if not able:
                 return
-            chosen = min(able, key=lambda one: self._held[one[0]])
+            chosen = min(able, key=lambda one: (self._held[one[0]], one[1]))
             self._waiting.remove(chosen)
             self._free -= 1
             self._held[chosen[0]] += 1
-            chosen[1].set_result(None)
+            chosen[2].set_result(None)

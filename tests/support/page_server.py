@@ -33,6 +33,8 @@ class Served:
         self.settings = settings
         self.end: Callable[[], None] = lambda: None
         """Begins the end of the server."""
+        self.call: Callable[[Callable[[], object]], object] = lambda _function: None
+        """Calls a function in the event loop of the server."""
 
     def get(self, path: str) -> httpx.Response:
         """Return the answer to one request."""
@@ -70,6 +72,7 @@ def serving(
         try:
             made = application(settings) if application is not None else make_application(context)
             server = PageServer(made, settings.web, [sock])
+            served.call = loop.call_soon_threadsafe
             served.end = lambda: loop.call_soon_threadsafe(server.end) and None
             await server.run_until_ended(ready.set, 2.0)
         finally:

@@ -2,8 +2,9 @@
 
 Owns the bounds of a connection, and the order of the end. Does not know the application.
 
-uvicorn leaves to a proxy what this process has to do itself: a bound on connections (listener.py), bounds on the time
-of a request's head and of a client that does not read, and an end that does not wait for endless streams.
+uvicorn leaves to a proxy what this process has to do itself: a bound on connections (listener.py), bounds on the heads
+of requests (heads.py) and on their time, a bound on the time of a client that does not read, and an end that does not
+wait for endless streams.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from prefork_logd.errors import ProcessError
+from prefork_logd.processes.web.heads import BoundedHeads, HeadTurns
 from prefork_logd.processes.web.listener import UNIX, Admission, Listener
 from prefork_logd.web.guard import Guard
+from prefork_logd.web.request_turns import EARLIER
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from prefork_logd.config.web import WebSettings
 
@@ -35,7 +38,6 @@ HEAD_S = 10.0
 """Longest time from the connection, or from the last answer, to the end of a request's head."""
 STALL_S = 60.0
 """Longest time for which a client reads nothing of an answer that waits for it."""
-MOST_HEAD_BYTES = 32_768
 UNSENT_SHARE = 8
 """This part of web.memory_bytes may hold what clients have asked for and do not read."""
 _BACKLOG = 512
@@ -48,6 +50,21 @@ class _BoundedProtocol(H11Protocol):
     """Bytes that wait for a client, of each connection where they are too many; the oldest such connection first."""
     most_unsent = 0
 
+    turns: HeadTurns
+    """Shared by all connections of a server."""
+
+    def __init__(self, *config: Any, **rest: Any) -> None:
+        super().__init__(*config, **rest)
+        self.conn = BoundedHeads()
+        self._waits_for_turn = False
+        self.requests = 0
+        self._application, self.app = self.app, self._call_application
+
+    async def _call_application(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[EARLIER] = self.requests
+        self.requests += 1
+        await self._application(scope, receive, send)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._head_timer: asyncio.TimerHandle | None = None
@@ -58,9 +75,20 @@ class _BoundedProtocol(H11Protocol):
     def _expect_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_S, self.transport.abort)
 
-    def data_received(self, data: bytes) -> None:
+    def handle_events(self) -> None:
+        """Read what has come, or let it wait for another turn of the event loop."""
+        if not self._waits_for_turn and not self.turns.take(self):
+            self._waits_for_turn = True
+            # What has come before the end of a connection is read first: asyncio reads no end while it pauses.
+            self.flow.pause_reading()
+
+    def read_events(self) -> None:
+        """Read what has come up to the next request, in this connection's turn."""
         before = self.cycle
-        super().data_received(data)
+        if self._waits_for_turn:
+            self._waits_for_turn = False
+            self.flow.resume_reading()
+        super().handle_events()
         if self.cycle is not before and self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -95,6 +123,7 @@ class _BoundedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.turns.forget(self)
         self.unsent.pop(self, None)
         for timer in (self._head_timer, self._stall_timer):
             if timer is not None:
@@ -103,7 +132,7 @@ class _BoundedProtocol(H11Protocol):
 
 def _make_protocol(settings: WebSettings) -> type[_BoundedProtocol]:
     """Return the class of the connections of one server, with its bounds."""
-    bounds = {"unsent": {}, "most_unsent": settings.memory_bytes // UNSENT_SHARE}
+    bounds = {"turns": HeadTurns(), "unsent": {}, "most_unsent": settings.memory_bytes // UNSENT_SHARE}
     return type("PageProtocol", (_BoundedProtocol,), bounds)
 
 
@@ -133,7 +162,6 @@ class PageServer(uvicorn.Server):
             server_header=False,
             date_header=False,
             backlog=_BACKLOG,
-            h11_max_incomplete_event_size=MOST_HEAD_BYTES,
             **tls,
         )
         # Clients could fill our log with its lines; an error of the application is logged by Guard.

@@ -95,3 +95,25 @@ def test_a_place_of_somebody_who_has_gone_is_free() -> None:
                 pass
 
     asyncio.run(main())
+
+
+def test_of_one_visitor_the_lowest_rank_comes_first() -> None:
+    """Of equal ranks the first to come; those of another visitor who holds fewer come before all of them."""
+
+    async def main() -> None:
+        places = Places(1, wait_s=10, most_waiting=20)
+        order: list[str] = []
+
+        async def note(visitor: str, rank: int) -> None:
+            await places.take(visitor, rank)
+            order.append(f"{visitor}{rank}")
+            places.give_back(visitor)
+
+        await places.take("a")
+        tasks = [asyncio.ensure_future(note(*one)) for one in (("a", 2), ("a", 1), ("a", 0), ("b", 9), ("a", 1))]
+        await asyncio.sleep(0)
+        places.give_back("a")
+        await asyncio.gather(*tasks)
+        assert order == ["a0", "a1", "a1", "a2", "b9"]
+
+    asyncio.run(main())

@@ -12,7 +12,10 @@ import httpx
 import pytest
 
 from prefork_logd.errors import ProcessError
-from prefork_logd.processes.web import server
+from prefork_logd.processes.web import heads, server
+from prefork_logd.web import request_turns
+from prefork_logd.web.proxies import Proxies
+from prefork_logd.web.request_turns import RequestTurns
 from tests.support.certificates import make_certificate
 from tests.support.harness import wait_for
 from tests.support.page_server import Served, serving
@@ -30,11 +33,16 @@ class App:
 
     def __init__(self, _settings: Settings) -> None:
         self.gone = ""
+        self.begun: list[str] = []
+        self.may_go_on = asyncio.Event()
         App.last = self
 
     last: App
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.begun.append(scope["path"])
+        if scope["path"] == "/held":
+            await self.may_go_on.wait()
         kind = b"text/event-stream" if scope["path"] == "/events" else b"text/plain"
         if scope["path"] == "/slow":
             await asyncio.sleep(0.3)
@@ -140,8 +148,51 @@ def test_a_head_has_a_bound(tmp_path: Path) -> None:
     with serving(tmp_path, application=App) as served, served.client() as client:
         assert client.get("/", headers={"X-Long": "a" * 1000}).text == "done"
         with connect(served) as sock:
-            sock.sendall(b"GET / HTTP/1.1\r\nX-Long: " + b"a" * server.MOST_HEAD_BYTES + b"\r\n")
+            sock.sendall(b"GET / HTTP/1.1\r\nX-Long: " + b"a" * heads.MOST_HEAD_BYTES + b"\r\n")
             assert b"400 Bad Request" in sock.recv(1000)
+
+
+def test_a_head_of_too_many_lines_is_refused(tmp_path: Path) -> None:
+    """h11 would take 40 ms for it, in which nobody else gets an answer."""
+    with serving(tmp_path, application=App) as served:
+        with connect(served) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"a: b\r\n" * heads.MOST_HEAD_LINES)
+            assert b"400 Bad Request" in sock.recv(1000)
+        assert not App.last.begun
+        assert served.get("/").text == "done"
+
+
+class StrangersTurns:
+    """The application, whose requests wait for their turn as those of strangers do."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._turns = RequestTurns(App(settings), Proxies(settings.web), settings.web.max_connections)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["user"] = None
+        await self._turns(scope, receive, send)
+
+
+def test_a_flood_of_requests_in_a_row_delays_a_new_client_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first requests of connections come before later ones; every request is answered in the end."""
+    monkeypatch.setattr(request_turns, "YOUNG_S", 1000.0)
+    clients, each = 60, 8
+    with serving(tmp_path, application=StrangersTurns) as served, connect(served) as visitor:
+        flood = [connect(served) for _ in range(clients)]
+        for sock in flood:
+            sock.sendall(b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n" * each)
+        wait_for(lambda: len(App.last.begun) == request_turns.STRANGERS_AT_ONCE, "a request at each place")
+        visitor.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        served.call(App.last.may_go_on.set)
+        assert b"200 OK" in visitor.recv(1000)
+        for sock in flood:
+            answers = b""
+            while answers.count(b"done") < each:
+                answers += sock.recv(65_536)
+            sock.close()
+        assert App.last.begun.index("/") < 2 * clients
 
 
 def test_garbage_is_answered_and_logged_by_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
