@@ -13,6 +13,7 @@ import logging.handlers
 import os
 import select
 import socket
+import threading
 import time
 
 from ._client import Client
@@ -333,7 +334,13 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._client.resume_threads()
 
     def _after_fork_in_child(self):
-        self.createLock()
+        """Begin anew, with locks of its own.
+
+        Takes no lock that existed before the fork: a thread that is not here any more may have held it. A fork(2) by C
+        code, which Python hears nothing of, leaves the lock of `logging` like that; createLock() would wait for it.
+        """
+        if self.lock is not None:
+            self.lock = threading.RLock()
         self._pid = getpid()
         if self._client.pid != self._pid:  # another handler may share the client, and have been here
             self._client.begin_in_child()

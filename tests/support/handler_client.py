@@ -259,18 +259,41 @@ def forks_within(host, port, **arguments):
 
 @scenario
 def forks_in_c(host, port, **arguments):
-    """Fork as a C library does, without the hooks of Python."""
+    """Fork as a C library does, without the hooks of Python, while our lock and that of `logging` are held.
+
+    Python itself does not survive such a fork in two states of other threads: one has asked for the interpreter's lock
+    (drop_gil in ceval_gil.h waits for it), or waits for that lock (its condition variable counts it, and
+    pthread_cond_signal of glibc waits in the child until it has left). So the helper has to stand at our lock.
+    """
     import ctypes
 
     fork = ctypes.PyDLL(None).fork  # PyDLL holds the interpreter's lock, which the child needs.
-    # Python 3 itself hangs in the child if another thread has just asked for that lock (drop_gil in ceval_gil.h waits
-    # for that thread to take it). With a long interval no thread asks.
     set_interval = getattr(sys, "setswitchinterval", lambda _: None)
-    set_interval(1000.0)
+    set_interval(1000.0)  # no thread asks for the lock, or gives it back before it has to wait
     handler = attach(host, port, **arguments)
     for number in range(100):
         LOG.info("parent record %d", number)
-    pid = fork()
+    is_held, is_over = threading.Event(), threading.Event()
+
+    def hold_the_lock_of_logging():
+        with logging._lock:
+            is_held.set()
+            is_over.wait()
+
+    holder = threading.Thread(target=hold_the_lock_of_logging)
+    holder.start()
+    is_held.wait()
+
+    def fork_while_the_helper_waits():
+        until(helper_waits_for_lock)
+        return fork()
+
+    def helper_waits_for_lock():
+        helper = handler._client.helper.thread
+        frame = helper and sys._current_frames().get(helper.ident)
+        return frame and frame.f_code.co_filename.endswith("_section.py") and frame.f_code.co_name == "run"
+
+    pid = handler._client.section.run(fork_while_the_helper_waits)
     set_interval(0.005)
     who = "parent" if pid else "child"
     if not pid:
@@ -280,7 +303,57 @@ def forks_in_c(host, port, **arguments):
     done = handler.flush(10)
     if not pid:
         os._exit(0 if done else 1)
+    is_over.set()
+    holder.join()
     say(status=os.waitpid(pid, 0)[1], flushed=done, counters=handler.counters())
+
+
+@scenario
+def forks_like_uwsgi(host, port, children=6, each=5, **arguments):
+    """Fork in C while other threads emit, and call what Python wants to be called then, as uWSGI does."""
+    import ctypes
+
+    fork, api = ctypes.PyDLL(None).fork, ctypes.pythonapi
+    if hasattr(api, "PyOS_BeforeFork"):
+        before, in_parent, in_child = api.PyOS_BeforeFork, api.PyOS_AfterFork_Parent, api.PyOS_AfterFork_Child
+    else:  # 3.6 and older
+        before, in_parent, in_child = (lambda: None), (lambda: None), api.PyOS_AfterFork
+    set_interval = getattr(sys, "setswitchinterval", lambda _: None)
+    set_interval(1000.0)  # as in C: no other thread comes in between the calls
+    handler = attach(host, port, **arguments)
+    stop = threading.Event()
+    counts = [0, 0]
+
+    def run(index):
+        while not stop.is_set():
+            LOG.info("parent %d record %d", index, counts[index])
+            counts[index] += 1
+
+    workers = [threading.Thread(target=run, args=(index,)) for index in range(2)]
+    for worker in workers:
+        worker.start()
+    pids = []
+    for child in range(children):
+        before_fork = sum(counts)
+        until(lambda before_fork=before_fork: sum(counts) > before_fork + 50)
+        before()
+        pid = fork()
+        if pid:
+            in_parent()
+        else:
+            in_child()
+            set_interval(0.005)
+            signal.alarm(20)
+            for number in range(each):
+                LOG.info("child %d record %d", child, number)
+            done = handler.flush(10)
+            os._exit(0 if done else 1)
+        pids.append(pid)
+    statuses = [os.waitpid(pid, 0)[1] for pid in pids]
+    stop.set()
+    for worker in workers:
+        worker.join()
+    say(statuses=statuses, counts=counts, flushed=handler.flush(10), counters=handler.counters())
 
 
 @scenario

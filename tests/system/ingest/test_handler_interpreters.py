@@ -268,6 +268,18 @@ def test_a_fork_that_python_does_not_hear_of_begins_a_session(version, overflow,
     assert_whole(collector)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_fork_in_c_with_the_calls_that_python_asks_for_loses_and_doubles_nothing(version, collector):
+    found = run(version, "forks_like_uwsgi", collector, children=6, each=5)
+    assert found["statuses"] == [0] * 6
+    assert found["flushed"]
+    expected = [f"parent {i} record {n}" for i, count in enumerate(found["counts"]) for n in range(count)]
+    expected += [f"child {child} record {n}" for child in range(6) for n in range(5)]
+    assert sorted(messages(collector)) == sorted(expected)
+    assert len(collector.sessions) == 7
+    assert_whole(collector)
+
+
 @pytest.mark.parametrize("version", ENDS)
 def test_a_fork_within_emit_harms_neither_side(version, collector):
     found = run(version, "forks_within", collector)
