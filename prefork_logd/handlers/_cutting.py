@@ -6,7 +6,8 @@ from __future__ import absolute_import, division
 
 from ._compat import PY2, TEXT, text_of
 from ._pickler import dump_plain
-from ._values import PLAIN_KINDS, REST
+from ._usual import PLAIN_KINDS
+from ._values import REST
 
 TRUNCATED = "prefork_logd.truncated"
 """The attribute with the paths of what was cut; the collector stores it as the field `truncated`."""

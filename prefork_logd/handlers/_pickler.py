@@ -5,10 +5,14 @@ Knows nothing of records. Python 2 has no such pickler: what is given to it ther
 from __future__ import absolute_import, division
 
 import io
+import sys
 
 from ._compat import PY2, pickle
-from ._values import PLAIN_IDS
+from ._usual import PLAIN_IDS
 
+NAMES_CLASS = b"\x93" if (3,) <= sys.version_info < (3, 8) else None
+"""A byte of each pickle that names a class (STACK_GLOBAL of PEP 3154) on 3.6 and 3.7, where a pickler asks its
+`dispatch_table` for objects only, and not for classes. None elsewhere."""
 _CONTAINER_IDS = frozenset(map(id, (list, tuple, set, frozenset, dict)))
 
 

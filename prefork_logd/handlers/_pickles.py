@@ -9,11 +9,12 @@ import logging
 import traceback
 
 from ._compat import PY2, TEXT, text_of
-from ._cutting import add_truncated, cut_record
+from ._cutting import TRUNCATED, add_truncated, cut_record
 from ._exceptions import describe_exceptions
 from ._messages import spread_extra, spread_message
-from ._pickler import dump_plain, make_pickler
-from ._values import PLAIN_IDS, PLAIN_KINDS, Reading
+from ._pickler import NAMES_CLASS, dump_plain, make_pickler
+from ._usual import PLAIN_IDS, PLAIN_KINDS, read_usual
+from ._values import Reading
 
 _PROTOCOL = 2 if PY2 else 4
 """The shortest and quickest protocol that every version of the same major number reads."""
@@ -26,11 +27,11 @@ _NO_TRACEBACKS = (None, "", "\n")
 _OWN_ATTRIBUTES = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime"}
 """The names of a LogRecord's own attributes."""
 _EXCEPTION = "prefork_logd.exception"
-_MOST_REFUSED = 1000
-_refused = set()  # names of attributes whose values a pickler has refused or that are large: such will come again
-_MANY = 10000
+_MOST_NAMES = 1000
+_not_plain = set()  # names of attributes with values that were not plain: such will come again
 _are_plain = PLAIN_KINDS.issuperset
 _referents = gc.get_referents
+_keys_of = dict.viewkeys if PY2 else dict.keys
 
 
 def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None, is_short=False):
@@ -75,17 +76,24 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None, is_shor
     else:
         attributes["args"] = attributes["exc_info"] = None
     # Plain values refer to nothing. Others that refer to nothing, such as a datetime, are refused by the pickler below:
-    # to look at the class of each value would take longer than all of this. Python 2 has no such pickler.
-    if _refused and not _refused.isdisjoint(attributes):
+    # to look at the class of each value would take longer than all of this. Python 2 has no such pickler. Values that
+    # are known not to be plain by their names are made plain by themselves.
+    if "extra" in attributes:
+        spread_extra(attributes)
+    known = {}
+    if _not_plain:
+        for name in _keys_of(attributes) & _not_plain:
+            known[name] = attributes[name]
+            attributes[name] = None
+    if _referents(*attributes.values()) or (PY2 and not _is_plain(attributes)):
+        if known:
+            attributes.update(known)
         _make_plain(attributes, default)
-    else:
-        found = _referents(*attributes.values())
-        if found:
-            if len(found) > _MANY:  # to find so many takes longer than to read the first of them
-                _remember(attributes)
-            _make_plain(attributes, default)
-        elif PY2 and not _is_plain(attributes):
-            _make_plain(attributes, default)
+    elif known:
+        usual = read_usual(known) if default is None else None
+        attributes.update(known if usual is None else usual)
+        if usual is None:
+            _make_known_plain(attributes, known, default)
     if exceptions:
         attributes[_EXCEPTION] = exceptions
     # Without a memo, which nothing in a usual record refers to: that takes less time here and in the collector. A large
@@ -104,8 +112,10 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None, is_shor
             size = len(data)
         else:
             _picklers.append(pickler)
+        if NAMES_CLASS is not None and NAMES_CLASS in data and _has_class(attributes):
+            raise TypeError("a class is not plain data")
     except Exception:  # noqa: BLE001 - a refusal, or whatever pickle raises
-        data = _dump_refused(attributes, default, exceptions)
+        data = _dump_refused(attributes, default, exceptions, frozenset(known) | {TRUNCATED} if known else ())
         size = len(data)
     return data if size <= max_bytes else cut_record(attributes, max_bytes, _PROTOCOL)
 
@@ -119,12 +129,11 @@ def _is_plain(attributes):
         return False
 
 
-def _dump_refused(attributes, default, exceptions):
-    """Return the pickle of attributes of which one was refused, as plain data."""
+def _dump_refused(attributes, default, exceptions, done):
+    """Return the pickle of attributes of which one was refused, as plain data. Those in `done` are plain already."""
     if exceptions:
         del attributes[_EXCEPTION]  # it is plain, and not one of the values that share a budget
-    _remember(attributes)
-    _make_plain(attributes, default)
+    _make_plain(attributes, default, done)
     if exceptions:
         attributes[_EXCEPTION] = exceptions
     try:
@@ -139,13 +148,17 @@ def _dump_refused(attributes, default, exceptions):
     return data
 
 
-def _remember(attributes):
-    """Remember which attributes have values that are not plain; not a record's own ones, which each record has."""
-    for name, value in attributes.items():
-        if type(name) is str and id(type(value)) not in PLAIN_IDS and name not in _OWN_ATTRIBUTES:
-            if len(_refused) >= _MOST_REFUSED:
-                _refused.clear()
-            _refused.add(name)
+def _has_class(attributes):
+    """Return whether a value is a class: one of C code refers to nothing."""
+    return any(issubclass(kind, type) for kind in map(type, attributes.values()))
+
+
+def _make_known_plain(attributes, known, default):
+    """Make plain data of the attributes that are known not to be plain."""
+    reading = Reading(default)
+    for name in [name for name in attributes if name in known]:
+        attributes[name] = reading.attribute(text_of(name), known[name])
+    _note_truncated(attributes, reading)
 
 
 def _dump_what_can_be(attributes):
@@ -161,9 +174,11 @@ def _exceptions(exc_info):
     return describe_exceptions(error, trace) if isinstance(error, BaseException) else []
 
 
-def _make_plain(attributes, default):
-    """Make plain data of every value, and texts of LogRecord's own; take note of what was left out."""
-    spread_extra(attributes)
+def _make_plain(attributes, default, done=()):
+    """Make plain data of every value, and texts of LogRecord's own; remember the names of the others.
+
+    Except for those in `done`.
+    """
     reading = Reading(default)
     for name, value in list(attributes.items()):
         key = name
@@ -173,10 +188,21 @@ def _make_plain(attributes, default):
             while key in attributes:
                 key += "_"
             attributes[key] = value
-        if id(type(value)) in PLAIN_IDS:
+        if id(type(value)) in PLAIN_IDS or key in done:
             continue
-        is_own = key in _OWN_ATTRIBUTES
-        attributes[key] = text_of(value) if is_own else reading.attribute(text_of(key), value)
+        if key in _OWN_ATTRIBUTES:
+            attributes[key] = text_of(value)
+            continue
+        attributes[key] = reading.attribute(text_of(key), value)
+        if type(name) is str:
+            if len(_not_plain) >= _MOST_NAMES:
+                _not_plain.clear()
+            _not_plain.add(name)
+    _note_truncated(attributes, reading)
+
+
+def _note_truncated(attributes, reading):
+    """Take note of values of which something was left out."""
     if reading.truncated:
         add_truncated(attributes, [u"extra." + path for path in reading.truncated])
 

@@ -64,14 +64,14 @@ def reader_of(kind):
 
 def describe_object(value):
     """Return an object's class and its text."""
-    return {u"__class__": _class_name(_class_of(value)), u"text": shown(value)}
+    return {u"__class__": class_name(_class_of(value)), u"text": shown(value)}
 
 
 def shown(value):
     """Return a value's text without the passwords of URLs, cut after _MOST_TEXT characters."""
-    text = _PASSWORD_IN_URL.sub(u"\\1:***@", text_of(value))
-    if u"," in text:
-        text = _HOSTS.sub(_hide_later_passwords, text)
+    text = text_of(value)
+    if u"://" in text:
+        text = _HOSTS.sub(_hide_later_passwords, _PASSWORD_IN_URL.sub(u"\\1:***@", text))
     if len(text) > _MOST_TEXT:
         return u"%s... (%d characters cut)" % (text[:_MOST_TEXT], len(text) - _MOST_TEXT)
     return text
@@ -85,7 +85,8 @@ def _class_of(value):
     return value.__class__ if PY2 and type(value).__name__ == "instance" else type(value)
 
 
-def _class_name(kind):
+def class_name(kind):
+    """Return the name of a class behind that of its module."""
     return u"%s.%s" % (kind.__module__, getattr(kind, "__qualname__", kind.__name__))
 
 
@@ -94,7 +95,7 @@ def _find_reader(kind):
     bases = kind.__mro__
     if _SECRET.match(kind.__name__) and BaseException not in bases:
         return _hide
-    names = frozenset(_root_and_name(base) for base in bases)
+    names = frozenset(root_and_name(base) for base in bases)
     if ("enum", "Enum") in names:
         return next((_BASES[base] for base in (str, TEXT, int, float) if base in bases), _read_member)
     if issubclass(kind, type):
@@ -113,7 +114,7 @@ def _find_reader(kind):
     return _read_mapping if issubclass(kind, Mapping) else None
 
 
-def _root_and_name(kind):
+def root_and_name(kind):
     """Return the first part of a class's module, without underscore, and its name."""
     return kind.__module__.partition(".")[0].lstrip("_"), kind.__name__
 
@@ -130,7 +131,7 @@ def _read_name(value):
 
 
 def _read_member(value):
-    return {u"__class__": _class_name(type(value)), u"name": value._name_, u"value": value._value_}
+    return {u"__class__": class_name(type(value)), u"name": value._name_, u"value": value._value_}
 
 
 def _read_time(value):
@@ -168,7 +169,7 @@ def _read_array(value):
 
 
 def _first(value, shape, dtype, items):
-    return {u"__class__": _class_name(type(value)), u"shape": list(shape), u"dtype": text_of(dtype), u"first": items}
+    return {u"__class__": class_name(type(value)), u"shape": list(shape), u"dtype": text_of(dtype), u"first": items}
 
 
 def _read_namespace(value):
@@ -233,15 +234,16 @@ def _read_django_model(value):
     return Fields([name for name in names if name in attributes], attributes.__getitem__)
 
 
-def _has_base(kind, root, name):
-    return (root, name) in [_root_and_name(base) for base in kind.__mro__]
+def has_base(kind, root, name):
+    """Return whether a class is the one of this name, in a module of this root, or a subclass."""
+    return (root, name) in [root_and_name(base) for base in kind.__mro__]
 
 
 _STRUCTURES = (
     (lambda kind: hasattr(kind, "__pydantic_fields__") and not hasattr(kind, "__dataclass_fields__"), _read_pydantic),
-    (lambda kind: _has_base(kind, "pydantic", "BaseModel"), _read_pydantic),
+    (lambda kind: has_base(kind, "pydantic", "BaseModel"), _read_pydantic),
     (lambda kind: hasattr(kind, "__mapper__"), _read_sqlalchemy_model),
-    (lambda kind: hasattr(kind, "_meta") and _has_base(kind, "django", "Model"), _read_django_model),
+    (lambda kind: hasattr(kind, "_meta") and has_base(kind, "django", "Model"), _read_django_model),
     (lambda kind: hasattr(kind, "__dataclass_fields__"), _read_dataclass),
     (lambda kind: hasattr(kind, "__attrs_attrs__"), _read_attrs),
     (lambda kind: hasattr(kind, "__struct_fields__"), _read_struct),
@@ -268,7 +270,7 @@ def _listed(value):
 def _read_frame(value):
     """Return the first rows of a pandas DataFrame, as objects."""
     rows = value.iloc[:_FIRST_ROWS, :_SMALL_ARRAY].to_dict("records")
-    return {u"__class__": _class_name(type(value)), u"shape": list(value.shape), u"first": rows}
+    return {u"__class__": class_name(type(value)), u"shape": list(value.shape), u"first": rows}
 
 
 def _read_series(value):
@@ -285,8 +287,8 @@ def _read_row(value):
 def _read_lazy_query(value):
     """Return what a query is about: its text, its length and its truth would ask the database."""
     model = getattr(value, "model", None)
-    about = u"" if model is None else u" of %s" % _class_name(model)
-    return {u"__class__": _class_name(type(value)), u"text": u"<%s%s, not evaluated>" % (type(value).__name__, about)}
+    about = u"" if model is None else u" of %s" % class_name(model)
+    return {u"__class__": class_name(type(value)), u"text": u"<%s%s, not evaluated>" % (type(value).__name__, about)}
 
 
 def _read_request(value):

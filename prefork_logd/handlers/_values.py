@@ -9,13 +9,10 @@ import collections
 from itertools import islice
 
 from ._clock import monotonic
-from ._compat import TEXT, text_of
+from ._compat import text_of
 from ._readers import Fields, describe_object, reader_of
+from ._usual import PLAIN_IDS, read_one
 
-PLAIN_KINDS = frozenset([type(None), bool, int, float, str, bytes, TEXT, type(1 << 64)])
-"""Classes whose objects are sent as they are."""
-PLAIN_IDS = frozenset(map(id, PLAIN_KINDS))
-"""Their ids: to look for a class itself would call the `__hash__` and `__eq__` of its metaclass."""
 CUT, REST, CYCLE = u"<truncated>", u"...", u"<cycle>"
 """In the place of a value that was left out; key of the number of those that were; a value within itself."""
 _SEQUENCE_IDS = frozenset(map(id, (list, tuple, set, frozenset, collections.deque)))
@@ -123,6 +120,10 @@ class Reading(object):
 
     def _foreign(self, kind, value):
         """Return plain data for a value of a class that is not a plain one."""
+        if self._default is None:
+            found = read_one(value)
+            if found is not None:
+                return found
         if self._is_late():
             return self._cut()
         if self._default is not None:

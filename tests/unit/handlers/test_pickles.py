@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import enum
+import gc
 import logging
+import pathlib
 import pickle
 import sys
 import threading
+import uuid
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd.handlers import _pickles, make_pickle
+from prefork_logd.handlers import _pickler, _pickles, _values, make_pickle
 from prefork_logd.inputs.pickles.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
@@ -61,7 +65,7 @@ def test_the_pickler_itself_refuses_what_is_not_plain(
 ) -> None:
     """Also where the look at what the values refer to finds nothing; the record has its exception all the same."""
     monkeypatch.setattr(_pickles, "_referents", lambda *_: [])
-    monkeypatch.setattr(_pickles, "_refused", set())
+    monkeypatch.setattr(_pickles, "_not_plain", set())
     made = record("failed", x=value, y=7)
     try:
         {}["first"]
@@ -75,17 +79,17 @@ def test_the_pickler_itself_refuses_what_is_not_plain(
 
 def test_a_refusal_is_remembered_by_the_name_of_the_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such records are made plain at once from then on; the memory is bounded."""
-    monkeypatch.setattr(_pickles, "_refused", set())
+    monkeypatch.setattr(_pickles, "_not_plain", set())
     refusals = []
     refuse = _pickles._dump_refused
     monkeypatch.setattr(_pickles, "_dump_refused", lambda *args: refusals.append(1) or refuse(*args))
     for _ in range(3):
         assert pickle.loads(make_pickle(record("paid", amount=decimal.Decimal(3))))["amount"] == "3"
     assert len(refusals) == 1
-    monkeypatch.setattr(_pickles, "_MOST_REFUSED", 2)
+    monkeypatch.setattr(_pickles, "_MOST_NAMES", 2)
     for number in range(5):
         make_pickle(record("paid", **{f"x{number}": decimal.Decimal(3)}))
-    assert len(_pickles._refused) <= 2
+    assert len(_pickles._not_plain) <= 2
 
 
 def test_the_hook_is_asked_for_values_that_refer_to_nothing() -> None:
@@ -166,27 +170,91 @@ def test_python_2_takes_a_class_that_cannot_be_hashed_for_a_foreign_one() -> Non
     assert not _pickles._is_plain({Account(): 1})
 
 
-@pytest.mark.parametrize("size", [1, 100_000])
-def test_own_attributes_and_small_values_are_not_remembered(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large values are: to find all that they refer to is done for the first such record only."""
-    monkeypatch.setattr(_pickles, "_refused", set())
+def test_own_attributes_are_not_remembered_and_large_values_are_looked_into_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_pickles, "_not_plain", set())
     looks: list[int] = []
-    look = _pickles._referents
-    monkeypatch.setattr(_pickles, "_referents", lambda *values: looks.append(1) or look(*values))
+
+    def look(*values: object) -> list[object]:
+        found = gc.get_referents(*values)
+        looks.append(len(found))
+        return found
+
+    monkeypatch.setattr(_pickles, "_referents", look)
     for _ in range(3):
-        made = record("paid", ids=list(range(size)))
+        made = record("paid", ids=list(range(100_000)))
         made.lineno = decimal.Decimal(3)  # type: ignore[assignment]
         found = pickle.loads(make_pickle(made))
         assert found["ids"][:1] == [0]
         assert found["lineno"] == "3"
-    assert _pickles._refused == (set() if size == 1 else {"ids"})
-    assert len(looks) == (3 if size == 1 else 1)
+    assert _pickles._not_plain == {"ids"}
+    assert looks == [100_000, 0, 0]
+
+
+class State(enum.Enum):
+    """A member has a name and a value."""
+
+    PAID = 1
+    TO_PAY = (2, 3)
+
+
+VALUES: list[Any] = [
+    dt.datetime(2026, 1, 2, 3, 4, 5, 678, dt.UTC), dt.date(2026, 1, 2), dt.timedelta(1.5), decimal.Decimal("1.50"),
+    uuid.UUID(int=7), pathlib.PurePosixPath("/srv"), State.PAID, State.TO_PAY, [1, "a"], {"a": 1}, (1, 2), {3},
+    [dt.date(2026, 1, 2)], {"a": [State.PAID, {"b": decimal.Decimal(1)}]}, Account(), [*range(101)], None, "a", int,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("others", [{}, {"ids": [1]}, {"owner": Account()}, {"kind": str}], ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_a_value_is_sent_alike_whichever_way_it_is_made_plain(
+    value: object, others: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a name that is new, of one that is known, beside others, and with a function that leaves every value alone."""
+    monkeypatch.setattr(_pickles, "_not_plain", set())
+    made = record("paid", before=1, x=value, after=2, **others)
+    first = pickle.loads(make_pickle(made))
+    known = pickle.loads(make_pickle(made))
+    assert list(known.items()) == list(first.items())
+    assert pickle.loads(make_pickle(made, default=lambda one: one)) == first
+    monkeypatch.setattr(_pickles, "read_usual", lambda _: None)
+    assert list(pickle.loads(make_pickle(made)).items()) == list(first.items())
+    monkeypatch.setattr(_values, "read_one", lambda _: None)
+    assert list(pickle.loads(make_pickle(made)).items()) == list(first.items())
+
+
+def test_a_new_value_beside_a_known_one_is_made_plain_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pickles, "_not_plain", set())
+    make_pickle(record("paid", ids=[1, 2]))
+    for other, expected in ((decimal.Decimal(3), "3"), ([4], [4]), (Account(), FOREIGN[0][1])):
+        found = pickle.loads(make_pickle(record("paid", ids=[*range(20_000)], other=other)))
+        assert found["other"] == expected
+        assert found["ids"][9_999:] == [9_999, {"...": 10_000}]
+        _pickles._not_plain.discard("other")
+
+
+@pytest.mark.parametrize(("extra", "expected"), [({"a": 1}, {"a": 1}), ({}, {})])
+def test_the_fields_of_loguru_stand_beside_the_others(extra: dict[str, object], expected: dict[str, object]) -> None:
+    found = pickle.loads(make_pickle(record("paid", b=2, extra=extra), is_short=True))
+    assert "extra" not in found
+    assert {name: found[name] for name in ("a", "b") if name in found} == {**expected, "b": 2}
+
+
+@pytest.mark.parametrize("kind", [int, ValueError, type(None)])
+def test_a_class_is_its_name_where_the_pickler_would_name_it(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Python 3.6 and 3.7: a class of C code refers to nothing, and the pickler asks for objects only."""
+    monkeypatch.setattr(_pickles, "NAMES_CLASS", b"\x93")
+    monkeypatch.setattr(_pickler._PlainPickler, "reducer_override", lambda *_: NotImplemented)
+    for _ in range(2):
+        found = pickle.loads(make_pickle(record("hello", x=kind, y="\u0413")))
+        assert (found["x"], found["y"]) == ({"__name__": f"builtins.{kind.__name__}"}, "\u0413")
 
 
 def test_one_record_does_not_exceed_the_memory_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pickles, "_refused", set())
+    monkeypatch.setattr(_pickles, "_not_plain", set())
     make_pickle(record("paid", **{f"x{number}": decimal.Decimal(3) for number in range(3000)}))
-    assert 0 < len(_pickles._refused) <= _pickles._MOST_REFUSED
+    assert 0 < len(_pickles._not_plain) <= _pickles._MOST_NAMES
 
 
 @given(st.text(max_size=5000), st.integers(600, 4000))
