@@ -222,8 +222,8 @@ class Engine:
         else:
             findings = found.of_records(rule, search, opened.clock, self._settings, self._watched, listening_s)
         if problems := problems_of(search):
-            told = f"only a part of the store can be read: {'; '.join(problems)}"
-            findings = findings._replace(problem=told[:MOST_PROBLEM])
+            problem = f"only a part of the store can be read: {'; '.join(problems)}"
+            findings = findings._replace(problem=problem[:MOST_PROBLEM])
         return findings
 
     def _missed(self, opened: _Opened, rule: AlertSettings, search: Search) -> Mapping[str, Past]:

@@ -279,8 +279,8 @@ class Ledger:
             page_url=self._alerts.page_url,
             by=value_of(key),
         )
-        told = self.db.execute("SELECT DISTINCT receiver FROM notices WHERE incident = ?", (incident,)).fetchall()
-        for receiver in [name for (name,) in told] if is_over else rule.send:
+        notified = self.db.execute("SELECT DISTINCT receiver FROM notices WHERE incident = ?", (incident,)).fetchall()
+        for receiver in [name for (name,) in notified] if is_over else rule.send:
             queue(self.db, notice, receiver, clock.ticks(), clock.wall(), self._alerts.give_up_s)
 
     def count(self, name: str, number: int = 1) -> None:

@@ -174,8 +174,8 @@ def _print_details(form: str, book: Book, key: str) -> None:
         for part in parts:
             click.echo(f"    {title} {escape_text(part.name)}: {part.count:,}, last {asctime(part.last_seen)[:19]}")
     for event in details.events[:10]:
-        told = " ".join(filter(None, (event.what, event.detail, f"by {event.who}" if event.who else "")))
-        click.echo(f"    {asctime(event.at)[:19]} {escape_text(told)}")
+        sentence = " ".join(filter(None, (event.what, event.detail, f"by {event.who}" if event.who else "")))
+        click.echo(f"    {asctime(event.at)[:19]} {escape_text(sentence)}")
     lines = [bytes(sample.record) + b"\n" for sample in details.samples if sample.record is not None]
     sys.stdout.flush()
     for line in format_for_stdout("text", lines):

@@ -62,11 +62,11 @@ def detach(run: Callable[[Readiness], int], log_path: Path, user: str = "") -> d
     log.close()
     with os.fdopen(read_fd, "rb") as pipe:
         # Wait for a line, not for the end of the file: children forked meanwhile hold the other end, too.
-        said = pipe.readline()
+        line = pipe.readline()
     os.waitpid(pid, 0)
-    if not said:
+    if not line:
         raise ProcessError(f"the collector ended before it was ready; see {log_path}")
-    facts: dict[str, Any] = json.loads(said)
+    facts: dict[str, Any] = json.loads(line)
     return facts
 
 

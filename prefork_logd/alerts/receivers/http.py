@@ -71,12 +71,12 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, *,
 
 
 def _judged(answer: Answer) -> str:
-    told = f"{answer.status} {shown(answer.reason.encode())}".strip()
+    status = f"{answer.status} {shown(answer.reason.encode())}".strip()
     if 200 <= answer.status < 300:
-        return told
+        return status
     if 300 <= answer.status < 400:
-        raise SendError(f"{told}: the address has moved; write the new one", is_refusal=True)
-    what = f"{told}: {text}" if (text := shown(answer.body)) else told
+        raise SendError(f"{status}: the address has moved; write the new one", is_refusal=True)
+    what = f"{status}: {text}" if (text := shown(answer.body)) else status
     is_busy = answer.status >= 500 or answer.status in _BUSY
     raise SendError(what, retry_after_s=_retry_after_s(answer.retry_after), is_refusal=not is_busy)
 

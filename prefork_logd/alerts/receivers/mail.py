@@ -47,9 +47,9 @@ def send(settings: SmtpSettings, notice: Notice) -> str:
     except smtplib.SMTPResponseException as error:
         if time.monotonic() >= ends_s:
             raise SendError(f"{settings.host}: no answer in time") from None
-        told = f"{settings.host}: {error.smtp_code} {_text(error.smtp_error)}"
+        answer = f"{settings.host}: {error.smtp_code} {_text(error.smtp_error)}"
         raise SendError(
-            told, is_refusal=isinstance(error, (smtplib.SMTPDataError, smtplib.SMTPSenderRefused))
+            answer, is_refusal=isinstance(error, (smtplib.SMTPDataError, smtplib.SMTPSenderRefused))
         ) from None
     except ssl.SSLCertVerificationError as error:
         raise SendError(f"{settings.host}: its certificate is not trusted ({error.verify_message})") from None

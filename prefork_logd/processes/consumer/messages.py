@@ -149,13 +149,13 @@ class StreamMessages:
     def add_message(self, partition: Partition, message: Msg) -> None:
         """Queue a message of a partition that has just arrived."""
         try:
-            it = wire.read_header(message.headers)
+            header = wire.read_header(message.headers)
         except Exception as error:  # noqa: BLE001 - whatever a stranger has published
             why = str(error) if isinstance(error, wire.FormError) else describe_unexpected(error)
             self._refuse(partition.sequence, message.data, why)
             partition.done(partition.sequence)
             return
-        self._arrived.append(Item(partition, partition.sequence, it, message.headers or {}, message.data))
+        self._arrived.append(Item(partition, partition.sequence, header, message.headers or {}, message.data))
         self._wake()
 
     def take_messages(self) -> None:
@@ -238,8 +238,8 @@ class StreamMessages:
         self._opening[self._tokens] = partition, journal
         first = partition.saved.get(journal)
         if first is None:
-            it = partition.waiting[journal][0].range
-            first = min(it.first, it.floor)
+            oldest = partition.waiting[journal][0].range
+            first = min(oldest.first, oldest.floor)
         self._dispatcher.batch.open(self._tokens, bytes.fromhex(journal), first + 1)
 
     def _offer(self, item: Item) -> None:

@@ -250,8 +250,8 @@ def _source(
 ) -> dict[str, Any]:
     """Return the row of one source; its last report counts only while its process lives."""
     slot = board.slot(child.slot)
-    said = child.report if child.report is not None and child.state in ALIVE else None
-    details = said.details if said is not None else {}
+    report = child.report if child.report is not None and child.state in ALIVE else None
+    details = report.details if report is not None else {}
     return {
         "type": settings.type,
         "stream": settings.stream,
@@ -263,7 +263,7 @@ def _source(
         "connected": bool(details),
         "messages_waiting": details.get("messages_waiting"),
         "lag_s": details.get("lag_s"),
-        "problem": said.problem if said is not None else "",
+        "problem": report.problem if report is not None else "",
         "details": {key: value for key, value in details.items() if key not in ("messages_waiting", "lag_s")},
     }
 

@@ -172,10 +172,10 @@ class ErrorStore:
                 " be told apart"
             )
         total = sum(states.values())
-        told = (
+        summary = (
             f"{format_count(total, 'group')}, {states.get('open', 0):,} open, {states.get('regressed', 0):,} regressed"
         )
-        return {"summary": told, "groups": total, "states": states, "warnings": warnings}
+        return {"summary": summary, "groups": total, "states": states, "warnings": warnings}
 
     def _opened(self) -> sqlite3.Connection:
         if self._db is None:

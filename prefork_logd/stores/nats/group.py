@@ -236,14 +236,14 @@ async def read_stream(connection: Connection, name: str) -> Stream:
         raise NoStreamError(
             f"{connection.where}: there is no stream {name} yet; the first collector with a [[store]] makes it"
         ) from None
-    told = (config.metadata or {}).get(PARTITIONS_KEY, "")
+    partitions = (config.metadata or {}).get(PARTITIONS_KEY, "")
     subjects = config.subjects or []
-    if not re.fullmatch("[1-9][0-9]{0,2}", told) or len(subjects) != 1 or not subjects[0].endswith(".>"):
+    if not re.fullmatch("[1-9][0-9]{0,2}", partitions) or len(subjects) != 1 or not subjects[0].endswith(".>"):
         raise StoreError(
             f"stream {config.name} on {connection.where} was not made by a [[store]] of type nats: its "
             f"metadata have no {PARTITIONS_KEY}, or its subjects are not one that ends in .>"
         )
-    return Stream(subjects[0][:-2], int(told), config.num_replicas or 1)
+    return Stream(subjects[0][:-2], int(partitions), config.num_replicas or 1)
 
 
 def query_group(settings: NatsSourceSettings) -> dict[str, Any]:

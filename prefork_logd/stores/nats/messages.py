@@ -91,15 +91,15 @@ class MessageMaker:
     def _batches(self, published: PublishedRange, blocks: list[_Fitting]) -> list[Message]:
         """Return a range as one message, or as several if it is too large for the servers."""
         message = self._batch(published.first, published.end, blocks)
-        if len(message.body) + len(message.numbers) <= self._limit or sum(it.block.count for it in blocks) < 2:
+        if len(message.body) + len(message.numbers) <= self._limit or sum(one.block.count for one in blocks) < 2:
             return [message]
         parts: list[list[_Fitting]] = [[], []]
-        half = sum(it.block.count for it in blocks) // 2
-        for it in blocks:
-            for part, fitting in zip(parts, it.split_at(half), strict=True):
+        half = sum(one.block.count for one in blocks) // 2
+        for one in blocks:
+            for part, fitting in zip(parts, one.split_at(half), strict=True):
                 if fitting is not None:
                     part.append(fitting)
-            half = max(0, half - it.block.count)
+            half = max(0, half - one.block.count)
         middle = parts[1][0].block.first
         return [
             *self._batches(PublishedRange(published.first, middle), parts[0]),
@@ -108,15 +108,15 @@ class MessageMaker:
 
     def _batch(self, first: int, end: int, blocks: list[_Fitting]) -> Message:
         """Return a range as one message."""
-        body = self._pack(b"".join([it.joined for it in blocks]))
-        it = wire.Range(self._journal, first, end, self._floor, self._settings.compress)
-        numbers = wire.numbers_of(run for it in blocks for run in it.runs())
+        body = self._pack(b"".join([one.joined for one in blocks]))
+        numbered = wire.Range(self._journal, first, end, self._floor, self._settings.compress)
+        numbers = wire.numbers_of(run for one in blocks for run in one.runs())
         if numbers == f"{first}+{end - first}":
             numbers = ""
         elif not numbers:
             numbers = ","
         name = wire.batch_id(self._journal, first, end)
-        return Message(self._subject, body, wire.header_of(it), name, numbers)
+        return Message(self._subject, body, wire.header_of(numbered), name, numbers)
 
     def _records(self, published: PublishedRange, blocks: list[_Fitting]) -> list[Message]:
         """Return a range as one message per record; the last one also stands for numbers without a line."""
@@ -131,13 +131,13 @@ class MessageMaker:
                 except Exception as error:  # noqa: BLE001 - one record costs itself; its number is used up
                     self._refuse(number, line, f"has no subject: {describe_unexpected(error)}")
                     subject, body = f"{self._subject}._", b""
-                it = wire.Range(self._journal, at, number + 1, self._floor, "none")
+                numbered = wire.Range(self._journal, at, number + 1, self._floor, "none")
                 at = number + 1
-                messages.append(Message(subject, body, wire.header_of(it), record_id))
+                messages.append(Message(subject, body, wire.header_of(numbered), record_id))
         if at < published.end:
-            it = wire.Range(self._journal, at, published.end, self._floor, "none")
+            numbered = wire.Range(self._journal, at, published.end, self._floor, "none")
             name = wire.batch_id(self._journal, at, published.end)
-            messages.append(Message(f"{self._subject}._", b"", wire.header_of(it), name))
+            messages.append(Message(f"{self._subject}._", b"", wire.header_of(numbered), name))
         return messages
 
 

@@ -191,9 +191,9 @@ class NatsStore:
         start = min((published.low for published in log if published.low), default=1)
         at = max(log.wanted, floor)
         found = [found.range async for found in scan(self._connection, self._settings.stream, self._filter, start)]
-        for it in sorted(found, key=lambda it: it.first):
-            if it.first <= at < it.end:
-                at = it.end
+        for one in sorted(found, key=lambda one: one.first):
+            if one.first <= at < one.end:
+                at = one.end
         if at > log.end:
             log.begin(at)
 
@@ -213,13 +213,13 @@ class NatsStore:
         async for found in scan(
             self._connection, self._settings.stream, self._filter, min(published.low for published in acked)
         ):
-            it = found.range
-            whole[it.first] = max(whole.get(it.first, 0), it.end - it.first)
+            part = found.range
+            whole[part.first] = max(whole.get(part.first, 0), part.end - part.first)
             # A range may be several messages (one per record, or small ones): it is held if all of them are.
-            index = bisect.bisect_right(starts, it.first) - 1
-            if index >= 0 and it.first not in seen:
-                seen.add(it.first)
-                held[starts[index]] = held.get(starts[index], 0) + it.end - it.first
+            index = bisect.bisect_right(starts, part.first) - 1
+            if index >= 0 and part.first not in seen:
+                seen.add(part.first)
+                held[starts[index]] = held.get(starts[index], 0) + part.end - part.first
         lost = []
         for published in acked:
             there = max(held.get(published.first, 0), whole.get(published.first, 0))
@@ -261,10 +261,10 @@ class NatsStore:
         if self._settings.format != "json":
             return False
         try:
-            it = wire.read_header(there.headers)
+            header = wire.read_header(there.headers)
         except wire.FormError:
             return False
-        if it.journal == self._journal:
-            return published.first <= it.first < published.end
+        if header.journal == self._journal:
+            return published.first <= header.first < published.end
         known = published.elsewhere.get(published.high, "")
         return bool(known) and (there.headers or {}).get("Nats-Msg-Id") == known

@@ -79,9 +79,9 @@ def _escape(match: re.Match[str]) -> str:
     return "".join(f"%{octet:02X}" for octet in match[0].encode("utf-8", "surrogatepass"))
 
 
-def header_of(it: Range) -> str:
+def header_of(numbered: Range) -> str:
     """Return the value of the header with a message's range."""
-    return f"{VERSION} {it.journal} {it.first} {it.end} {it.floor} {it.encoding}"
+    return f"{VERSION} {numbered.journal} {numbered.first} {numbered.end} {numbered.floor} {numbered.encoding}"
 
 
 def read_header(headers: Mapping[str, str] | None) -> Range:
@@ -94,12 +94,12 @@ def read_header(headers: Mapping[str, str] | None) -> Range:
         raise FormError(f"is of version {fields[0][:20]!r}, and this collector knows {VERSION}")
     if len(fields) != 6 or not _JOURNAL.fullmatch(fields[1]) or not all(map(_DIGITS.fullmatch, fields[2:5])):
         raise FormError(f"has the header {value[:120]!r}, which is not of the form that docs/nats.md says")
-    it = Range(fields[1], int(fields[2]), int(fields[3]), int(fields[4]), fields[5])
-    if not it.first < it.end < 1 << 63:
+    found = Range(fields[1], int(fields[2]), int(fields[3]), int(fields[4]), fields[5])
+    if not found.first < found.end < 1 << 63:
         raise FormError(f"stands for no numbers: {value[:120]!r}")
-    if it.end - it.first > MOST_NUMBERS or it.floor > it.end:
+    if found.end - found.first > MOST_NUMBERS or found.floor > found.end:
         raise FormError(f"claims more numbers than any collector leaves out: {value[:120]!r}")
-    return it
+    return found
 
 
 def numbers_of(runs: Iterable[tuple[int, int]]) -> str:
@@ -113,22 +113,23 @@ def numbers_of(runs: Iterable[tuple[int, int]]) -> str:
     return ",".join(f"{first}+{count}" for first, count in joined)
 
 
-def read_numbers(headers: Mapping[str, str], it: Range, lines: int) -> list[range]:
+def read_numbers(headers: Mapping[str, str], numbered: Range, lines: int) -> list[range]:
     """Return the number of each line of a message, as ranges. Raises FormError."""
     value = headers.get(NUMBERS_HEADER)
     if value is None:
-        if lines > it.end - it.first:
-            raise FormError(f"has {format_count(lines, 'line')} for {format_count(it.end - it.first, 'number')}")
+        room = numbered.end - numbered.first
+        if lines > room:
+            raise FormError(f"has {format_count(lines, 'line')} for {format_count(room, 'number')}")
         # One record per message: its number is the last one, and the earlier numbers have no line.
-        return [range(it.end - lines, it.end)]
+        return [range(numbered.end - lines, numbered.end)]
     try:
         pairs = [pair.split("+") for pair in value.split(",") if pair]
         runs = [range(int(first), int(first) + int(count)) for first, count in pairs]
     except ValueError:
         raise FormError(f"has the header {NUMBERS_HEADER}: {value[:80]!r}, which docs/nats.md does not know") from None
-    at = it.first
+    at = numbered.first
     for run in runs:
-        if not at <= run.start < run.stop <= it.end:
+        if not at <= run.start < run.stop <= numbered.end:
             raise FormError(f"has the header {NUMBERS_HEADER}: {value[:80]!r}, with numbers that are not its own")
         at = run.stop
     claimed = sum(run.stop - run.start for run in runs)
