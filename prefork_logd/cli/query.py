@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shlex
 import signal
 import sys
 import threading
@@ -32,6 +33,9 @@ _SAME = ("process", "thread", "task", "trace", "logger", "service")
 _PAGE = 500
 _TOP = 10
 _BESIDE = 10
+_HINTS_S = 10.0
+"""Time for hints about a query that has found nothing."""
+_HINTED_RECORDS = 20_000
 
 answer_flags = add_options(
     click.option("--count", is_flag=True, help="Print the number of records."),
@@ -105,12 +109,13 @@ def query(flags: Flags, form: str, name: str | None, server: str | None, token_f
     check_server_flags(server, token_file)
     try:
         _check(asked, form, given)
-        remote = _remote(connect(server, token_file), name, given) if server else None
+        api = connect(server, token_file) if server else None
+        remote = _remote(api, name, given) if api else None
         levels = remote.levels if remote else lambda: carried_levels(flags, name)
         filters = make_filters(carried=levels, **given)
         answer = _answer(asked, form)
-        if remote:
-            _print(answer, remote, filters)
+        if api and remote:
+            _print(answer, remote, filters, given["text"], _remote(api, name, {}))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if not remote:
@@ -119,7 +124,7 @@ def query(flags: Flags, form: str, name: str | None, server: str | None, token_f
         settings = flags.load()
         warn_of_other_configuration(flags, settings)
         with _ending_at_once(), contextlib.closing(open_chosen(settings, name)) as search:
-            _print(answer, search, filters)
+            _print(answer, search, filters, given["text"], search)
     return ExitStatus.OK
 
 
@@ -138,10 +143,30 @@ def _ending_at_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _print(answer: Any, search: Search, filters: Filters) -> None:
-    answer(search, filters)
+def _print(answer: Any, search: Search, filters: Filters, text: str, everything: Search) -> None:
+    """Print an answer; with hints to a person whose query has found no record. `everything` has no conditions."""
+    if answer(search, filters) == 0 and text and filters.limit != 0 and _is_seen():
+        _print_hints(text, everything, filters)
     for problem in problems_of(search):
         click.echo(f"prefork-logd: {problem}", err=True)
+
+
+def _is_seen() -> bool:
+    """Return whether a person sees the complaints: hints take a second, for which no script should wait."""
+    return sys.stderr.isatty()
+
+
+def _print_hints(text: str, search: Search, filters: Filters) -> None:
+    from prefork_logd.query.hints import hints_of
+    from prefork_logd.query.search import Limits
+    from prefork_logd.query.tree import EVERYTHING
+    from prefork_logd.records.render import escape_text
+
+    search.limits = Limits(_HINTS_S, _HINTED_RECORDS)
+    with contextlib.suppress(StoreError):
+        for hint in hints_of(text, search, replace(filters, tree=EVERYTHING, limit=None)):
+            meant = f"; perhaps {shlex.quote(hint.query)}" if hint.query else ""
+            complain(escape_text(f"column {hint.column} of the query: {hint.sentence}{meant}"))
 
 
 def _remote(api: ApiConnection, name: str | None, given: dict[str, Any]) -> RemoteSearch:
@@ -271,10 +296,10 @@ def _print_around(asked: Asked, form: str, search: Search, _: Filters) -> None:
     _write(format_with_ids(form, records))
 
 
-def _print_with_ids(form: str, search: Search, filters: Filters) -> None:
+def _print_with_ids(form: str, search: Search, filters: Filters) -> int:
     from prefork_logd.cli.print_records import format_with_ids
 
-    _write(format_with_ids(form, _paged(search, filters)))
+    return _write(format_with_ids(form, _paged(search, filters)))
 
 
 def _paged(search: Search, filters: Filters) -> Iterator[Found]:
@@ -288,16 +313,36 @@ def _paged(search: Search, filters: Filters) -> Iterator[Found]:
             return
 
 
-def _print_records(form: str, search: Search, filters: Filters) -> None:
+def _print_records(form: str, search: Search, filters: Filters) -> int:
     from prefork_logd.cli.print_records import format_for_stdout
 
-    _write(format_for_stdout(form, search.lines(filters)))
+    # Tables and CSV have a head, whatever is found.
+    found = _Counted(search.lines(filters))
+    _write(format_for_stdout(form, found))
+    return found.count
 
 
-def _write(lines: Iterable[bytes]) -> None:
+class _Counted:
+    """Lines, and how many there were."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._lines = lines
+        self.count = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for line in self._lines:
+            self.count += 1
+            yield line
+
+
+def _write(lines: Iterable[bytes]) -> int:
+    """Write lines to standard output; return their number."""
     is_terminal = sys.stdout.isatty()
+    count = 0
     for line in lines:
+        count += 1
         sys.stdout.buffer.write(line)
         if is_terminal:
             sys.stdout.flush()
     sys.stdout.flush()
+    return count

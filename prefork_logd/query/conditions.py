@@ -124,6 +124,8 @@ def condition(field: Field, operator: str, value: Value, about: Surroundings) ->
         return _colon(field, value, about)
     if operator == "=" and not value.is_quoted and value.text.startswith("="):
         raise ValueError(f"`==` is not an operator; write {field.written}={value.text.lstrip('=')}")
+    if operator == "<" and not value.is_quoted and value.text.startswith(">"):
+        raise ValueError(f"`<>` is not an operator; write {field.written}!={value.text.lstrip('>')}")
     known = cast("Operator", operator)
     if field.short == "level":
         _refuse_text_operator(field, operator)

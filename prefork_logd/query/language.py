@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.config.values import format_count
 from prefork_logd.query import tree
@@ -73,6 +73,30 @@ def parse(
     if len(text) > MOST_CHARACTERS:
         raise QueryError(MOST_CHARACTERS + 1, f"a query has at most {MOST_CHARACTERS:,} characters; leave some out")
     return _Parser(text, Surroundings(now, carried, zone)).parse()
+
+
+class Term(NamedTuple):
+    """A condition of a query as it is written."""
+
+    start: int
+    """In characters, from 0."""
+    stop: int
+    """Behind its value."""
+    name: str
+    """The field as it is written; empty for words without one."""
+    field: Field | None
+    sign: str
+    value: Value
+
+
+def read_terms(text: str) -> list[Term]:
+    """Return the conditions of a query in their order; none if it is not one. Any name of a level passes."""
+    parser = _Parser(text, Surroundings(1e9, any_level))
+    try:
+        parser.parse()
+    except QueryError:
+        return []
+    return parser.terms
 
 
 class _AnyLevel(dict[str, int]):
@@ -130,6 +154,9 @@ class _Parser:
         self._terms = 0
         self._signs: Counter[str] = Counter()
         self._depth = 0
+        self._stop = 0
+        """The end of the last value."""
+        self.terms: list[Term] = []
         self._subject: tuple[Field, str] | None = None
         """The field and operator whose values are in the parentheses that are open."""
 
@@ -192,8 +219,7 @@ class _Parser:
     def _condition(self) -> Node:
         start = self._at
         if self._subject is not None:
-            value = self._value()
-            return self._made(start, *self._subject, value)
+            return self._made(start, *self._subject, self._value())
         name = FIELD.match(self._text, self._at)
         operator = OPERATOR.match(self._text, name.end()) if name else None
         if name is None or operator is None:
@@ -226,6 +252,8 @@ class _Parser:
             raise self._error(
                 f"a query has at most {format_count(most, 'condition')} with `{sign}`; leave some out", start
             )
+        name = FIELD.match(self._text, start)
+        self.terms.append(Term(start, self._stop, name[0] if name and not self._subject else "", field, sign, value))
         try:
             return condition(field, sign, value, self._about)
         except ValueError as error:
@@ -241,6 +269,10 @@ class _Parser:
         value = self._value()
         if value.is_star:
             return tree.EVERYTHING
+        wanted = value.text.lstrip("!")
+        if wanted and wanted != value.text and not value.is_quoted:
+            raise self._error(f'`!` is not an operator; write -{wanted}, or "{value.text}" for the word', start)
+        self.terms.append(Term(start, self._stop, "", None, "", value))
         try:
             return phrase(value)
         except ValueError as error:
@@ -267,6 +299,7 @@ class _Parser:
         if self._text[self._at : self._at + 1] in {'"', "("}:
             sign = self._text[self._at]
             raise self._error(f"`{sign}` follows without a space; put a text with such signs into double quotes")
+        self._stop = self._at
         self._skip_space()
         return value
 

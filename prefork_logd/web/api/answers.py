@@ -208,6 +208,22 @@ class Completion(msgspec.Struct, rename={"start": "from", "stop": "to"}):
     items: list[Item]
 
 
+class Hint(msgspec.Struct):
+    """Something about a query that may not be as it is meant."""
+
+    column: int
+    """In characters (code points), from 1."""
+    message: str
+    query: str
+    """The whole query as it may be meant; empty if nothing is known."""
+
+
+class Hints(msgspec.Struct):
+    """Why a query may have found nothing."""
+
+    hints: list[Hint]
+
+
 class Command(msgspec.Struct):
     """A command for a shell."""
 

@@ -5,7 +5,7 @@
  */
 
 import { get } from "./api.js";
-import { button, h } from "./dom.js";
+import { button, h, shown } from "./dom.js";
 import { sameText, contextsOf } from "./detail.js";
 import { formatCount } from "./numbers.js";
 import { patternCondition, patternTable } from "./patterns.js";
@@ -48,6 +48,16 @@ export class Results {
   /** Show a state with actions: buttons or links. */
   say(title, sentence, actions = []) {
     this.reset(h("div", { class: "state" }, h("h2", {}, title), h("p", {}, sentence), actions.length ? h("div", { class: "state-actions" }, actions) : null));
+  }
+
+  /** Add to such a state what may be wrong with the query; `linkTo` returns the address of the query that may be meant. */
+  suggest(hints, linkTo) {
+    const items = hints.map(({ column, message, query }) =>
+      h("li", {}, h("span", {}, shown(`Column ${column}: ${message}.`, false)), query ? h("a", { class: "button small", href: linkTo(query) }, h("code", {}, shown(query, false))) : null),
+    );
+    const list = h("div", { role: "status" });
+    this.place.querySelector(".state")?.append(list);
+    if (items.length > 0) list.append(h("h3", {}, "What may be meant"), h("ul", { class: "hints" }, items));
   }
 
   reset(...content) {

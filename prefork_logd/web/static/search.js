@@ -193,17 +193,29 @@ async function loadList(signal) {
   const asked = parameters();
   const answer = await askRecords(asked, state.order, null, signal);
   problems = answer.problems ?? [];
-  if (answer.records.length === 0) return sayEmpty();
+  if (answer.records.length === 0) return sayEmpty(signal);
   return results.showRecords(answer, state, (cursor) => askRecords(asked, state.order, cursor, null));
 }
 
-function sayEmpty() {
+async function sayEmpty(signal) {
   const wider = state.until ? "all" : (WIDER[state.since] ?? "all");
   const offers = [];
   if (state.since !== "all" || state.until) offers.push(button({ text: wider === "all" ? "Search all records" : `Search the last ${wider}`, kind: "primary", onclick: () => change({ since: wider, until: "" }) }));
   if (state.q) offers.push(button({ text: "Clear the query", onclick: () => change({ q: "" }) }));
   const hint = state.q ? "No record in this time range matches the query." : "No record was stored in this time range. `prefork-logd send hello` sends one.";
   results.say("No records", hint, offers);
+  if (state.q) await sayHints(signal);
+}
+
+/** Show what may be wrong with a query that has found nothing; it is asked after the list has said so. */
+async function sayHints(signal) {
+  try {
+    const { hints } = await get("/hints", parameters(), signal);
+    results.suggest(hints, (meant) => href({ ...state, q: meant }));
+  } catch (error) {
+    // The list has been answered; a hint is not worth an error.
+    if (error.name === "AbortError") throw error;
+  }
 }
 
 async function loadHistogram(signal) {

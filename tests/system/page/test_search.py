@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import shop
-from tests.system.page.conftest import Site, Visit, now, serve
+from tests.system.page.conftest import Site, Visit, now, serve, violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -285,6 +285,21 @@ def test_an_empty_list_says_what_to_do(visit: Callable[..., Visit], site: Site) 
     page.get_by_role("button", name="Clear the query").click()
     tab.settle()
     assert len(tab.messages()) == 50
+
+
+def test_an_empty_list_offers_the_query_that_may_be_meant(visit: Callable[..., Visit], site: Site) -> None:
+    """A misspelt field is named, and a click searches for the nearest one."""
+    tab = visit(site)
+    page = tab.open("/?since=1d&q=servcie%3Abilling+level%3E%3DERROR")
+    offers = page.get_by_role("status").locator(".hints li")
+    offers.first.wait_for()
+    assert offers.count() == 1
+    assert "a field `servcie`; one is `service`" in offers.inner_text()
+    assert not violations(tab)
+    offers.get_by_role("link", name="service:billing level>=ERROR").click()
+    tab.settle()
+    assert set(page.locator("td.service").all_inner_texts()) == {"billing"}
+    assert page.locator("#query").input_value() == "service:billing level>=ERROR"
 
 
 def test_groups_of_a_level_have_its_name(visit: Callable[..., Visit], site: Site) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
+from prefork_logd.cli import query as query_verb
 from prefork_logd.cli.main import cli
 from prefork_logd.config.stores.kinds import KINDS
 from prefork_logd.query import by_lines
@@ -178,3 +179,20 @@ def test_a_store_without_ids_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     flags = ["--config", str(tmp_path / "logd.toml"), "--state-dir", str(tmp_path)]
     done = CliRunner().invoke(cli, [*flags, "query", "--ids"])
     assert (done.exit_code, "no ids of records" in str(done.exception) + done.stderr) == (1, True)
+
+
+def test_a_person_gets_hints(ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    """About a query that has found nothing, on standard error; a script, and a limit of 0, get none."""
+    assert ask("statsu=500").stderr == ""
+    monkeypatch.setattr(query_verb, "_is_seen", lambda: True)
+    for form in ("text", "csv", "table", "json"):
+        done = ask("statsu=500 and took", "--format", form)
+        assert (done.exit_code, done.stderr.count("\n")) == (0, 2)
+        assert (
+            "column 1 of the query: none of the newest 40 records has a field `statsu`; one is `status`" in done.stderr
+        )
+        assert "; perhaps 'status=500 and took'\n" in done.stderr
+    assert "perhaps logger:shop" in ask("--ids", "logger:shp").stderr
+    assert ask("statsu=500", "--limit", "0").stderr == ""
+    assert ask("took", "--format", "json").stderr == ""
+    assert ask("statsu=500", "--count").stderr == ""

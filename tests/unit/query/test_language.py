@@ -168,6 +168,8 @@ def test_the_example_of_the_documentation() -> None:
         ("level:(ERROR CRITICAL)", 14, "write OR between the values"),
         ("status>(1 OR 2)", 8, "takes one value; write the comparisons side by side"),
         ("a==b", 1, "`==` is not an operator; write a=b"),
+        ("a<>b", 1, "`<>` is not an operator; write a!=b"),
+        ("x !a", 3, '`!` is not an operator; write -a, or "!a" for the word'),
         ("funcname=f", 1, "a record has no field funcname; write funcName, or extra.funcname"),
         ("extra=1", 1, "`extra` is an object; name one of its keys"),
         ('x=~"("', 1, "is not a regular expression of RE2: missing"),
