@@ -19,6 +19,8 @@ _MOST_FILES = 4096
 _PACKAGES = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep)
 _LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _MOST_PLACES = 4096
+_SCRIPTS = ("__main__", "__mp_main__")
+"""Names of the module of a script: in its process, and in processes that multiprocessing has spawned."""
 _in_app_files = {}  # name of a source file: whether it is the application's
 _places = {}  # id of a code object and a line: the code, its module's name, and the frame's description
 _error_classes = {}  # class of exceptions: its name, its module, and whether it is one of groups
@@ -128,9 +130,23 @@ def _frame(trace):
         if len(_places) >= _MOST_PLACES:
             _places.clear()
         function, in_app = _short(getattr(code, "co_qualname", code.co_name)), _is_in_app(code.co_filename)
-        described = {"module": _short(module), "function": function, "lineno": lineno, "in_app": in_app}
+        is_script = isinstance(module, (str, TEXT)) and module in _SCRIPTS
+        name = _script_name(code.co_filename) if is_script else module
+        described = {"module": _short(name), "function": function, "lineno": lineno, "in_app": in_app}
         known = _places[place] = code, module, described
     return known[2]
+
+
+def _script_name(filename):
+    """Return the name of the module in the file that a process was started with, as the text of a traceback has it.
+
+    A cell of a notebook has a file with a number, which is another one each time.
+    """
+    name = os.path.basename(filename)
+    stem, extension = os.path.splitext(name)
+    if extension in (".py", ".pyw", ".pyc"):
+        name = stem
+    return name if name and not name.isdigit() else "__main__"
 
 
 def _is_in_app(filename):

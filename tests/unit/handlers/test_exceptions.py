@@ -128,3 +128,31 @@ def test_names_are_bounded_texts(name: Any) -> None:
     exec("def fail():\n    raise ValueError", module)
     (found,) = describe_exceptions(caught(module["fail"]))
     assert found["frames"][-1]["module"] == (name[:200] if isinstance(name, str) else None)
+
+
+@pytest.mark.parametrize(
+    ("file", "module"),
+    [
+        ("/srv/shop/charge.py", "charge"),
+        ("charge.py", "charge"),
+        ("/srv/shop/__main__.py", "__main__"),
+        ("/srv/venv/bin/charge", "charge"),
+        ("<string>", "<string>"),
+        ("/tmp/ipykernel_7/3949012345.py", "__main__"),
+    ],
+)
+@pytest.mark.parametrize("name", ["__main__", "__mp_main__"])
+def test_the_module_of_a_script_has_the_name_of_its_file(file: str, module: str, name: str) -> None:
+    """As in the text of a traceback; so both make one group of errors. A notebook has another number each time."""
+    names: dict[str, Any] = {"__name__": name}
+    exec(compile("def fail():\n    raise KeyError", file, "exec"), names)
+    (found,) = describe_exceptions(caught(names["fail"]))
+    assert found["frames"][-1]["module"] == module
+
+
+def test_other_modules_keep_their_names() -> None:
+    """Also where their file has another one."""
+    names: dict[str, Any] = {"__name__": "shop.cart"}
+    exec(compile("def fail():\n    raise KeyError", "/srv/charge.py", "exec"), names)
+    (found,) = describe_exceptions(caught(names["fail"]))
+    assert found["frames"][-1]["module"] == "shop.cart"
