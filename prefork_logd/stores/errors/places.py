@@ -1,10 +1,10 @@
-"""Keeps the hours and the senders of each place in the code, so that a place can be split off with its own.
+"""Keeps the hours, senders and forms of each place in the code, so that a place can be split off with its own.
 
-Owns the tables place_hours and place_senders. Does not know batches or keys; every function works within a transaction
-of its caller.
+Owns the tables place_hours, place_senders and place_forms. Does not know batches or keys; every function works within
+a transaction of its caller.
 
-A group with one place needs no rows: its hours and senders are those of the place. They are copied when a second place
-comes, and removed when one place is left.
+A group with one place needs no rows: its hours, senders and forms are those of the place. They are copied when a
+second place comes, and removed when one place is left.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MOST_ROWS = 200_000
-"""Rows of each of the two tables, in 10 MB; the oldest are removed above it."""
+"""Rows of each of the tables, in 10 MB; the oldest are removed above it."""
+_TABLES = ("hours", "senders", "forms")
+"""Tables of groups, each of which has one of places."""
 _SENDER = "service, environment, version"
 
 
@@ -37,6 +39,11 @@ def _copy(db: sqlite3.Connection, group_id: int, to: int, place: str) -> None:
         " WHERE group_id = ?",
         (to, place, group_id),
     )
+    db.execute(
+        "INSERT OR IGNORE INTO place_forms SELECT ?, ?, form, count, first_seen, last_seen FROM forms"
+        " WHERE group_id = ?",
+        (to, place, group_id),
+    )
 
 
 def add(
@@ -44,8 +51,9 @@ def add(
     group_id: int,
     hours: Iterable[tuple[str, int, int]],
     senders: Iterable[tuple[str, tuple[str, ...], int, float, float]],
+    forms: Iterable[tuple[str, str, int, float, float]],
 ) -> None:
-    """Count errors by (place, hour, count), and by (place, sender, count, first seen, last seen)."""
+    """Count errors by (place, hour, count), and by (place, sender or form, count, first seen, last seen)."""
     db.executemany(
         "INSERT INTO place_hours VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
         [(group_id, *one) for one in hours],
@@ -56,10 +64,15 @@ def add(
         " last_seen = max(last_seen, excluded.last_seen)",
         [(group_id, place, *sender, *span) for place, sender, *span in senders],
     )
+    db.executemany(
+        "INSERT INTO place_forms VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count,"
+        " first_seen = min(first_seen, excluded.first_seen), last_seen = max(last_seen, excluded.last_seen)",
+        [(group_id, *one) for one in forms],
+    )
 
 
 def move(db: sqlite3.Connection, group_id: int, place: str, to: int) -> None:
-    """Move the hours and the senders of a place to a group of its own, after its row of `variants` was removed."""
+    """Move what a place has to a group of its own, after its row of `variants` was removed."""
     of_place = (group_id, place)
     db.execute(
         "INSERT INTO hours SELECT ?, hour, count FROM place_hours WHERE group_id = ? AND place = ?", (to, *of_place)
@@ -80,16 +93,26 @@ def move(db: sqlite3.Connection, group_id: int, place: str, to: int) -> None:
         " (senders.service, senders.environment, senders.version)",
         (group_id, to),
     )
-    for table in ("hours", "senders"):
+    db.execute(
+        "INSERT INTO forms SELECT ?, form, count, first_seen, last_seen FROM place_forms"
+        " WHERE group_id = ? AND place = ?",
+        (to, *of_place),
+    )
+    db.execute(
+        "UPDATE forms SET count = forms.count - own.count FROM forms AS own"
+        " WHERE forms.group_id = ? AND own.group_id = ? AND own.form = forms.form",
+        (group_id, to),
+    )
+    for table in _TABLES:
         db.execute(f"DELETE FROM {table} WHERE group_id = ? AND count <= 0", (group_id,))
         db.execute(f"DELETE FROM place_{table} WHERE group_id = ? AND place = ?", of_place)
     if db.execute("SELECT count(*) FROM variants WHERE group_id = ?", (group_id,)).fetchone()[0] == 1:
-        for table in ("hours", "senders"):
+        for table in _TABLES:
             db.execute(f"DELETE FROM place_{table} WHERE group_id = ?", (group_id,))
 
 
 def give_back(db: sqlite3.Connection, group_id: int, to: int) -> None:
-    """Keep the hours and the senders of a place that is joined with another group, before its rows are added there."""
+    """Keep what a place has that is joined with another group, before its rows are added there."""
     places = [name for (name,) in db.execute("SELECT place FROM variants WHERE group_id = ?", (group_id,))]
     begin(db, to)
     if len(places) == 1 and places[0]:
@@ -99,7 +122,7 @@ def give_back(db: sqlite3.Connection, group_id: int, to: int) -> None:
 def clean(db: sqlite3.Connection, first_hour: int) -> None:
     """Remove hours before the first one that is kept, and rows beyond the bound."""
     db.execute("DELETE FROM place_hours WHERE hour < ?", (first_hour,))
-    for table, age in (("place_hours", "hour"), ("place_senders", "last_seen")):
+    for table, age in (("place_hours", "hour"), ("place_senders", "last_seen"), ("place_forms", "last_seen")):
         excess = db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] - MOST_ROWS
         if excess > 0:
             db.execute(

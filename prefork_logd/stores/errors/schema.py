@@ -97,7 +97,15 @@ CREATE TABLE place_senders (
     PRIMARY KEY (group_id, place, service, environment, version)
 ) WITHOUT ROWID;
 """
-STEPS = (_TABLES, _SPLITS, _FORMS, _PLACES)
+_PLACE_FORMS = """
+CREATE TABLE place_forms (
+    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
+    place TEXT NOT NULL, form TEXT NOT NULL,
+    count INTEGER NOT NULL, first_seen REAL NOT NULL, last_seen REAL NOT NULL,
+    PRIMARY KEY (group_id, place, form)
+) WITHOUT ROWID;
+"""
+STEPS = (_TABLES, _SPLITS, _FORMS, _PLACES, _PLACE_FORMS)
 """From each version of the tables to the next one."""
 
 

@@ -125,6 +125,7 @@ class Tally:
     """By the form of the message, with placeholders for its values; MOST_FORMS and OTHERS at most."""
     place_hours: dict[tuple[str, int], int] = field(default_factory=dict)
     place_senders: dict[tuple[str, Sender], Span] = field(default_factory=dict)
+    place_forms: dict[tuple[str, str], Span] = field(default_factory=dict)
 
     def merge(self, other: Tally) -> None:
         """Count those of another tally."""
@@ -143,6 +144,8 @@ class Tally:
             self.place_hours[part] = self.place_hours.get(part, 0) + count
         for part_of, span in other.place_senders.items():
             _merge(self.place_senders, part_of, span)
+        for form_of_place, span in other.place_forms.items():
+            _merge(self.place_forms, form_of_place, span)
 
 
 class _Known(NamedTuple):
@@ -193,7 +196,8 @@ class _Cell:
         spans = [Span(self.count, self.first_seen, self.last_seen) for _ in range(4)]
         latest = Sample(self.latest_number, self.last_seen, self.latest_line)
         parts = {sender: spans[1]}, {hour: self.count}, {place: spans[2]}, self.forms
-        of_places = {(place, hour): self.count}, {(place, sender): spans[3]}
+        forms = {(place, form): Span(span.count, span.first, span.last) for form, span in self.forms.items()}
+        of_places = {(place, hour): self.count}, {(place, sender): spans[3]}, forms
         return Tally(self.keys, spans[0], self.first, latest, self.levelno, *parts, *of_places)
 
 

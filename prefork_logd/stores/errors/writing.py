@@ -194,7 +194,8 @@ class Writer:
             places.begin(self._db, group.id)
         senders = self._add_senders(group, tally)
         self._add_named(group, "variants", MOST_PLACES, tally.variants, known)
-        self._add_named(group, "forms", MOST_FORMS, tally.forms, self._names(group, "forms", "form"))
+        forms = self._names(group, "forms", "form")
+        self._add_named(group, "forms", MOST_FORMS, tally.forms, forms)
         # A client may send any time: hours to come would stay for ever.
         kept = range(now_hour - KEPT_HOURS, now_hour + 2)
         self._db.executemany(
@@ -202,7 +203,7 @@ class Writer:
             [(group.id, hour, count) for hour, count in tally.hours.items() if hour in kept],
         )
         if has_several:
-            self._add_to_places(group, tally, known - {OTHERS}, senders, kept)
+            self._add_to_places(group, tally, known - {OTHERS}, (senders, forms), kept)
 
     def _add_senders(self, group: Group, tally: Tally) -> dict[Sender, tuple[str, ...]]:
         """Add the senders; return the name of each in the table."""
@@ -225,16 +226,30 @@ class Writer:
         return names
 
     def _add_to_places(
-        self, group: Group, tally: Tally, named: set[str], senders: dict[Sender, tuple[str, ...]], kept: range
+        self,
+        group: Group,
+        tally: Tally,
+        named: set[str],
+        known: tuple[dict[Sender, tuple[str, ...]], set[str]],
+        kept: range,
     ) -> None:
-        """Add the hours and the senders of the places that have a name."""
+        """Add the hours, senders and forms of the places that have a name; `known` are names of senders and forms."""
+        senders, forms = known
         hours = ((_clean(place), hour, count) for (place, hour), count in tally.place_hours.items() if hour in kept)
         spans = (
             (_clean(place), senders[sender], span.count, span.first, span.last)
             for (place, sender), span in tally.place_senders.items()
         )
+        forms_of = (
+            (_clean(place), _clean(form) if _clean(form) in forms else OTHERS, span.count, span.first, span.last)
+            for (place, form), span in tally.place_forms.items()
+        )
         places.add(
-            self._db, group.id, [one for one in hours if one[0] in named], [one for one in spans if one[0] in named]
+            self._db,
+            group.id,
+            [one for one in hours if one[0] in named],
+            [one for one in spans if one[0] in named],
+            [one for one in forms_of if one[0] in named],
         )
 
     def _names(self, group: Group, table: str, column: str) -> set[str]:

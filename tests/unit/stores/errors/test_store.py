@@ -288,7 +288,7 @@ def test_the_parts_of_a_group_are_bounded(tmp_path: Path, clock: Clock, monkeypa
 
 
 def test_forms_of_the_message_are_bounded(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over batches; joining two groups adds them."""
+    """Over batches; a split divides them, also those from before the second place, and a join adds them again."""
     monkeypatch.setattr(writing, "MOST_FORMS", 2)
     monkeypatch.setattr(book_module.tally, "MOST_FORMS", 2)
     with opened(tmp_path) as store, reading(tmp_path, clock) as book:
@@ -297,11 +297,18 @@ def test_forms_of_the_message_are_bounded(tmp_path: Path, clock: Clock, monkeypa
             store.write([block(first, [made.replace(b"line 17", b"line %d" % (17 + first % 2))])], never)
         (whole,) = book.groups()
         expected = {"KeyError: pear": 2, "KeyError: apple": 1, "(others)": 1}
-        assert {part.name: part.count for part in book.details(whole.id).forms} == expected
-        own = book.split(whole.id, "", next(one.name for one in book.details(whole.id).variants))
-        assert book.details(own.id).forms == []
-        book.join(own.id, "")
-        assert {part.name: part.count for part in book.details(whole.id).forms} == expected
+        assert _forms(book, whole.id) == expected
+        first_place = next(one.name for one in book.details(whole.id).variants if one.name.endswith(":17"))
+        for _ in range(2):
+            own = book.split(whole.id, "", first_place)
+            assert _forms(book, own.id) == {"KeyError: apple": 1, "(others)": 1}
+            assert _forms(book, whole.id) == {"KeyError: pear": 2}
+            book.join(own.id, "")
+            assert _forms(book, whole.id) == expected
+
+
+def _forms(book: Book, key: str) -> dict[str, int]:
+    return {part.name: part.count for part in book.details(key).forms}
 
 
 def test_errors_without_a_service_or_a_place(tmp_path: Path, clock: Clock) -> None:
@@ -468,7 +475,7 @@ def test_a_split_divides_services_and_chart(tmp_path: Path, clock: Clock, *, in_
             # With one place left, the group keeps no rows of places.
             last = book.split(whole.id, "", by_line["30"])
             assert parts_of(book, last.id) == ({"shop prod 2.4": 1}, {hour - 3: 1})
-            for table in ("place_hours", "place_senders"):
+            for table in ("place_hours", "place_senders", "place_forms"):
                 assert store._opened().execute(f"SELECT count(*) FROM {table}").fetchone()[0] == 0
             for one in (last, own):
                 book.join(one.id, "")
@@ -481,7 +488,7 @@ def test_hours_and_senders_of_places_are_bounded(tmp_path: Path, clock: Clock, m
     with opened(tmp_path) as store, reading(tmp_path, clock) as book:
         places(store, 0, *range(1, 7))
         store.maintain()
-        for table in ("place_hours", "place_senders"):
+        for table in ("place_hours", "place_senders", "place_forms"):
             assert store._opened().execute(f"SELECT count(*) FROM {table}").fetchone()[0] <= 3
         (whole,) = book.groups()
         for part in book.details(whole.id).variants[:-1]:
@@ -540,13 +547,14 @@ def test_a_removed_group_ends_its_split(tmp_path: Path, clock: Clock) -> None:
         assert [row.count for row in book.groups()] == [3]
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_a_file_of_an_older_version_is_upgraded(tmp_path: Path, clock: Clock, version: int) -> None:
     """Its groups stay."""
     with opened(tmp_path) as store:
         places(store, 0, 17)
-        added = ["splits", "forms", "place_hours", "place_senders"][version - 1 :]
-        store._opened().executescript("".join(f"DROP TABLE {name};" for name in added))
+        added = ["splits", "forms", "place_hours place_senders", "place_forms"][version - 1 :]
+        names = " ".join(added).split()
+        store._opened().executescript("".join(f"DROP TABLE {name};" for name in names))
         store._opened().execute(f"PRAGMA user_version = {version}")
     with reading(tmp_path, clock) as book:
         assert [row.count for row in book.groups()] == [1]
