@@ -41,7 +41,8 @@ def main():  # type: () -> int
         from prefork_logd.cli.main import main as run
     except ImportError as error:
         print(
-            "prefork-logd: %s; install the package with its dependencies: pip install prefork-logd" % error,
+            "prefork-logd: %s; install the package with its dependencies: "
+            "pip install prefork-logd; in a checkout: pip install ." % error,
             file=sys.stderr,
         )
         return 1

@@ -9,6 +9,7 @@
         NotARecord           a line is not a stored record
       OutputError            an output file cannot be written just now
       StoreError             a store cannot be reached or used just now
+        NoSuchStoreError     no store of this name is configured
         QueryTimeoutError    a query took longer than it may
         QueryCancelledError  a query was cancelled by its user
       ProcessError           a process cannot be started, found or ended
@@ -101,10 +102,38 @@ class NotARecord(RecordRejected, ValueError):  # noqa: N818 - a verdict, too
         return self.detail
 
 
+_REMEDIES = {
+    errno.EACCES: "use the account that it belongs to, or root, or give this user the right",
+    errno.EPERM: "use the account that it belongs to, or root",
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room, or raise the quota",
+    errno.EROFS: "mount the file system writable, or name another place",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+    errno.ENOMEM: "free memory, or raise its limit",
+    errno.EAGAIN: "end other processes, or raise the limit of processes (ulimit -u)",
+    errno.ENOENT: "create it, or name another",
+    errno.ENOTDIR: "name a path whose directories are directories",
+    errno.EIO: "the disk or the terminal fails; see the kernel's log (dmesg)",
+}
+
+
+def describe_refusal(error: OSError) -> str:
+    """Return the reason of a refusal of the host and its remedy, such as "No space left on device; make room"."""
+    return f"{error.strerror or error}{remedy_for(error.errno)}"
+
+
+def remedy_for(number: int | None) -> str:
+    """Return the end of a sentence with the remedy for an error number, such as "; make room"; empty for none."""
+    remedy = _REMEDIES.get(number or 0, "")
+    return f"; {remedy}" if remedy else ""
+
+
 _OUTPUT_REMEDIES = {
     errno.EACCES: "; give the collector's user the right to write there, or choose another path",
     errno.EPERM: "; give the collector's user the right to change it (an attribute of chattr(1) may forbid that)",
     errno.ENOENT: "; put its directory back, or choose another path",
+    errno.ENOSPC: "; make room",
     errno.EROFS: "; choose a path on a file system that can be written",
     errno.EISDIR: "; choose the path of a file",
     errno.ENOTDIR: "; choose a path whose directories are directories",
@@ -138,6 +167,15 @@ class OutputError(LogdError):
 
 class StoreError(LogdError):
     """A store cannot be reached or used now; nothing of the attempt is in it. The text names store and reason."""
+
+
+class NoSuchStoreError(StoreError):
+    """No store of this name is configured."""
+
+    exit_status = ExitStatus.USAGE
+
+    def __init__(self, name: str, configured: Sequence[str]) -> None:
+        super().__init__(f"store {name!r}: there is no such store; configured: {', '.join(configured) or 'none'}")
 
 
 class QueryTimeoutError(StoreError):

@@ -62,7 +62,7 @@ def alert(flags: Flags, words: tuple[str, ...], limit: int, form: str) -> int:
             if action == "test":
                 return _test(form, book, settings, rest[0])
             if action == "incidents":
-                _print(form, book.incidents(rest[0] if rest else "", limit=limit), _described_incident, "no incidents")
+                _print(form, _incidents(book, rest[0] if rest else "", limit), _described_incident, "no incidents")
             elif action == "silence":
                 _print(form, [book.silence(rest[0], parse_duration(rest[1]), who)], _described_rule, "")
             elif action == "unsilence":
@@ -72,6 +72,14 @@ def alert(flags: Flags, words: tuple[str, ...], limit: int, form: str) -> int:
     except (ValueError, NoSuchRuleError) as error:
         raise click.UsageError(f"{error}") from None
     return ExitStatus.OK
+
+
+def _incidents(book: AlertBook, name: str, limit: int) -> list[IncidentRow]:
+    """Return the incidents of a rule, or of all; those of a rule that was removed, too. Raises NoSuchRuleError."""
+    found = book.incidents(name, limit=limit)
+    if name and not found:
+        book.rule(name)
+    return found
 
 
 def _action(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

@@ -37,6 +37,10 @@ class Flags:
         """
         from prefork_logd.config.load import absolute, absolute_address
 
+        for name, value in (("--config", config), ("--state-dir", state_dir), ("--workers", workers)):
+            # An unset variable of a shell would choose the defaults without a word.
+            if value == "":
+                raise click.UsageError(f"{name} is empty; give a value, or leave it out")
         self.config = config or self.config
         if state_dir:
             self.overrides["state_dir"] = absolute(state_dir)
@@ -81,9 +85,13 @@ def form_flag(what: str) -> Callable[[Any], Any]:
     return click.option("--format", "form", type=choice, default="text", show_default=True, help=f"Format of {what}.")
 
 
+_STATE_DIR_HELP = (
+    "Directory of the pid file and everything kept; by default /var/lib/prefork-logd for root, and "
+    "~/.local/state/prefork-logd for others."
+)
 common_flags = add_options(
-    click.option("--config", metavar="FILE", help="Configuration file (docs/configuration.md)."),
-    click.option("--state-dir", metavar="DIR", help="Directory of the pid file and everything kept."),
+    click.option("--config", metavar="FILE", help="Configuration file; else the first found (docs/configuration.md)."),
+    click.option("--state-dir", metavar="DIR", help=_STATE_DIR_HELP),
     click.option("--bind", metavar="ADDR", multiple=True, help="Address to listen on; may be repeated."),
     click.option("--workers", metavar="N", help='Number of workers, or "auto".'),
 )

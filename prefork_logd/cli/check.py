@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from prefork_logd.cli.app import Flags, complain, verb
-from prefork_logd.errors import ExitStatus
+from prefork_logd.errors import ExitStatus, ProcessError
 
 
 @verb
@@ -17,6 +17,7 @@ def check(flags: Flags, connect: bool) -> int:
     from prefork_logd.config.show import printable
     from prefork_logd.ingest import core
     from prefork_logd.processes.master.certificate_files import tls_problem
+    from prefork_logd.system.privileges import find_account
 
     core.require()
     settings = flags.load()
@@ -32,6 +33,11 @@ def check(flags: Flags, connect: bool) -> int:
         for line, more in probe_servers(settings):
             click.echo(f"# {line}")
             found += more
+    if settings.server.user:
+        try:
+            find_account(settings.server.user)
+        except ProcessError as error:
+            found.append(f"{error} (it is looked up on this host)")
     found += [sentence for receiver in settings.receiver for sentence in unusable_parts(receiver)]
     for warning in found:
         click.echo(f"warning: {warning}", err=True)

@@ -80,7 +80,12 @@ def ask(settings: Settings, running: Running, question: str, longest_s: float, *
 
 def complain_not_running(settings: Settings) -> int:
     """Print that no collector runs in the state directory, and return the exit status for that."""
-    complain(f"not running (state directory {settings.server.state_dir})")
+    from prefork_logd.config.paths import default_state_dir
+
+    state_dir = settings.server.state_dir
+    # The collector of a service manager has its own directory, in which a user other than root does not look.
+    hint = "; name another with --state-dir" if state_dir == default_state_dir() else ""
+    complain(f"not running (state directory {state_dir}){hint}")
     return ExitStatus.NOT_RUNNING
 
 

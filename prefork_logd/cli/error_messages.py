@@ -14,25 +14,12 @@ from typing import TYPE_CHECKING
 import click
 
 from prefork_logd.cli.standard_streams import ReaderGoneError
-from prefork_logd.errors import ConfigError, ExitStatus, LogdError
+from prefork_logd.errors import ConfigError, ExitStatus, LogdError, describe_refusal
 from prefork_logd.system.log import describe_bug
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_REMEDIES = {
-    errno.EACCES: "use the account that it belongs to, or root",
-    errno.EPERM: "use the account that it belongs to, or root",
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room, or raise the quota",
-    errno.EROFS: "mount the file system writable, or name another place",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
-    errno.ENOMEM: "free memory, or raise its limit",
-    errno.EAGAIN: "end other processes, or raise the limit of processes (ulimit -u)",
-    errno.ENOENT: "create it, or name another",
-    errno.EIO: "the disk or the terminal fails; see the kernel's log (dmesg)",
-}
 _BUGS = frozenset({errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK, errno.EDOM})
 """Errors of a system call that was made wrongly: bugs of the program, not refusals of the host."""
 
@@ -66,5 +53,4 @@ def explain(error: BaseException) -> tuple[Sequence[str], int]:
 def _refusal(error: OSError) -> str:
     """Return the sentence for a refusal of the host."""
     what = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the operating system refuses"
-    remedy = _REMEDIES.get(error.errno or 0, "")
-    return f"{what}: {error.strerror}{'; ' if remedy else ''}{remedy}"
+    return f"{what}: {describe_refusal(error)}"

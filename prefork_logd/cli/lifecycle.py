@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,14 +54,15 @@ def start(flags: Flags) -> int:
 def stop(flags: Flags) -> int:
     """Stop the daemon; return when it has written everything and ended."""
     settings = lenient_settings(flags)
-    return ExitStatus.OK if _stop(settings) else complain_not_running(settings)
+    ended = _stop(settings)
+    return complain_not_running(settings) if ended is None else ended
 
 
 @verb
 def restart(flags: Flags) -> int:
     """Stop the daemon if it runs, then start it."""
-    _stop(flags.load())
-    return _start(flags)
+    ended = _stop(flags.load())
+    return _start(flags) or ended or ExitStatus.OK
 
 
 @verb
@@ -125,7 +127,9 @@ def workers(flags: Flags, count: int) -> int:
     if running is None:
         return complain_not_running(settings)
     outcome = ask(settings, running, "workers", ANSWER_S, count=count)
-    click.echo(f"workers: {outcome['workers']}, before {outcome['before']}; a restart goes by the configuration")
+    click.echo(
+        f"workers: {outcome['workers']}, before {outcome['before']}; a restart takes the number of the configuration"
+    )
     return ExitStatus.OK
 
 
@@ -175,19 +179,30 @@ def _start(flags: Flags) -> int:
     return ExitStatus.OK
 
 
-def _stop(settings: Settings) -> bool:
-    """Stop the collector and wait for its end; return whether one ran."""
+def _stop(settings: Settings) -> int | None:
+    """Stop the collector and wait for its end; return FAILURE if it has lost records, None if none ran."""
+    from prefork_logd.ipc.command_socket import ASK_AGAIN_S, EndQuestion
     from prefork_logd.processes.master.shutdown import LONGEST_STOP_S
     from prefork_logd.system.hanging import describe_family
 
     running = find_running(settings)
     if running is None:
-        return False
+        return None
+    state_dir = Path(settings.server.state_dir)
+    question = EndQuestion(state_dir)
     running.send_signal(signal.SIGTERM)
     limit_s = settings.limits.drain_timeout_s + LONGEST_STOP_S
-    if not running.wait(limit_s):
+    deadline_s = time.monotonic() + limit_s
+    while not running.wait(min(ASK_AGAIN_S, max(0.0, deadline_s - time.monotonic()))):
+        if time.monotonic() < deadline_s:
+            question.close()
+            question = EndQuestion(state_dir)
+            continue
         family = describe_family(running.pid)
         raise ProcessError(f"pid {running.pid} has not ended after {limit_s:g} s; see its log; {family}")
     running.close()
     click.echo(f"stopped (pid {running.pid})")
-    return True
+    if question.exit_status():
+        complain("the stop was not clean, and records may be lost; the end of the collector's log has the reason")
+        return ExitStatus.FAILURE
+    return ExitStatus.OK

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prefork_logd.cli.app import add_options, complain
-from prefork_logd.errors import ProcessError, StoreError
+from prefork_logd.errors import ProcessError, StoreError, describe_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +49,10 @@ def connect(server: str, token_file: str | None) -> ApiConnection:
     if token_file is not None:
         try:
             token = Path(token_file).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ProcessError(f"{token_file}: cannot read the token: {getattr(error, 'strerror', error)}") from error
+        except OSError as error:
+            raise ProcessError(f"{token_file}: cannot read the token: {describe_refusal(error)}") from error
+        except UnicodeDecodeError as error:
+            raise ProcessError(f"{token_file}: cannot read the token: it is not text; name another file") from error
     token = token.strip()
     if not token.isascii() or not token.isprintable() or " " in token:
         raise click.UsageError("the token is not one; `prefork-logd web token NAME` prints one")

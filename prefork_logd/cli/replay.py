@@ -11,7 +11,7 @@ import click
 from prefork_logd.cli.app import Flags, verb
 from prefork_logd.cli.collector import become_user, warn_of_other_configuration
 from prefork_logd.config.values import format_count
-from prefork_logd.errors import ExitStatus, ProcessError
+from prefork_logd.errors import ExitStatus, ProcessError, describe_refusal
 
 
 @verb
@@ -37,7 +37,7 @@ def replay(flags: Flags, name: str | None) -> int:
                 task = bar.add_task(store.name, total=letters.total)
                 taken, again = letters.run(opened, functools.partial(bar.advance, task))
         except OSError as error:
-            raise ProcessError(f"{error.filename}: {error.strerror}") from error
+            raise ProcessError(f"{error.filename}: {describe_refusal(error)}") from error
         click.echo(f"{store.name}: {format_count(taken, 'record')} taken, {again:,} refused again")
         refused += again
     return ExitStatus.FAILURE if refused else ExitStatus.OK

@@ -83,7 +83,7 @@ def send_frames(address: str, frames: Iterable[bytes]) -> None:
     try:
         place = split_address(address)
     except ValueError as error:
-        raise ProcessError(str(error)) from error
+        raise ProcessError(f"--to: {error}", ExitStatus.USAGE) from error
     try:
         with _connect(place) as sock:
             for frame in frames:

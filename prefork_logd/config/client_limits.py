@@ -33,6 +33,7 @@ class ClientLimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unkno
         str,
         Meta(
             pattern=r"^[A-Za-z0-9_.-]*\Z",
+            examples=["batch"],
             description='Its name in the log and in `rejected.jsonl`, unique. Empty: "limit-1" and so on.',
         ),
     ] = ""

@@ -33,9 +33,27 @@ _WORDS = {
 """msgspec's words for types, and those of TOML."""
 _REMEDIES = {
     "a list, got a string": 'write it in brackets, such as ["..."]',
+    "a whole number, got a number": "write it without a fraction",
+    "a string, got a whole number": "write it in quotes",
+    "a string, got a number": "write it in quotes",
     "number, got a string": "write a number without quotes",
     "a boolean, got a string": "write true or false without quotes",
 }
+
+
+_TOML_REMEDIES = {
+    "cannot overwrite a value": "the key is set above already; remove one of the two",
+    "cannot declare": "the table is above already; join the two",
+    "invalid statement": "write KEY = VALUE, or a table such as [server]",
+    "invalid value": "write a text in quotes, a number, true, false or a list",
+    "expected ']' at the end of a table declaration": "close the bracket",
+    "expected '=' after a key": "write KEY = VALUE",
+    "unterminated string": "close the quotes",
+    'expected "\'"': "close the quotes",
+    "illegal character '\\n'": "close the quotes",
+    "expected newline or end of document after a statement": "write each key on a line of its own",
+}
+"""Remedies for errors of tomllib, by the beginning of its message."""
 
 
 class LineIndex:
@@ -82,9 +100,7 @@ class Document:
         try:
             self._tables = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            message, line = str(error), re.search(r"at line (\d+)", str(error))
-            place = f"{path}:{line[1]}" if line else path
-            raise ConfigError([Problem(place, message[:1].lower() + message[1:])]) from error
+            raise ConfigError([_syntax_problem(str(error), path)]) from error
         except ValueError as error:
             # int() refuses more than 4,300 digits (sys.set_int_max_str_digits), and tomllib lets that pass.
             raise ConfigError(
@@ -185,10 +201,21 @@ class Document:
             seen.add(name)
 
 
+def _syntax_problem(message: str, path: str) -> Problem:
+    """Return an error of tomllib as a problem with its line, and with a remedy if it is a common one."""
+    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
+    what, line, column = found.groups() if found else (message, "", "")
+    what = what[:1].lower() + what[1:]
+    remedy = next((f"; {remedy}" for start, remedy in _TOML_REMEDIES.items() if what.startswith(start)), "")
+    return Problem(f"{path}:{line}" if line else path, f"{f'column {column}: ' if column else ''}{what}{remedy}")
+
+
 def explain(error: msgspec.ValidationError, kind: Any) -> str:
     """Return msgspec's message without the names of Python types, and with the values to choose from."""
     message = str(error).partition(" - at ")[0]
     schema = msgspec.json.schema(kind)
+    if "matching regex" in message:
+        return f'is not of the right form; write one such as "{schema["examples"][0]}"'
     parts = [*schema.get("anyOf", [schema]), schema.get("items", {})]
     choices = [f'"{value}"' for part in parts for value in part.get("enum", ())]
     for technical, word in _WORDS.items():

@@ -153,7 +153,7 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None, state
             what = f"cannot read it: {error.strerror}; name another file with --config"
             raise ConfigError([Problem(str(path), what)]) from error
         except UnicodeDecodeError as error:
-            raise ConfigError([Problem(str(path), f"is not UTF-8 at byte {error.start}")]) from error
+            raise ConfigError([Problem(str(path), f"is not UTF-8 at byte {error.start}; save it as UTF-8")]) from error
     directory = str(Path(absolute(path)).parent) if path else ""
     return loads(text, str(path) if path else "", overrides, directory=directory, state_dir=state_dir)
 

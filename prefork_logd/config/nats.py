@@ -27,12 +27,18 @@ Servers = Annotated[
     ),
 ]
 Stream = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z", description="The stream's name; it is created if it is missing.")
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_-]{1,64}\Z",
+        examples=["LOGS"],
+        description="The stream's name; it is created if it is missing.",
+    ),
 ]
 Subject = Annotated[
     str,
     Meta(
         pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z",
+        examples=["logs.shop"],
         description="Prefix of the stream's subjects (docs/nats.md).",
     ),
 ]

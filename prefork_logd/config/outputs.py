@@ -40,7 +40,7 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
 
     name: Annotated[
         str,
-        Meta(pattern=r"^[A-Za-z0-9_.-]+\Z", description="Its name in status and messages, unique."),
+        Meta(pattern=r"^[A-Za-z0-9_.-]+\Z", examples=["shop"], description="Its name in status and messages, unique."),
     ] = "records"
     path: Annotated[
         str,
@@ -136,7 +136,11 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
     ] = "block"
     mode: Annotated[
         str,
-        Meta(pattern=r"^0?[0-7]{3}\Z", description="Permissions of the file, octal; directories get x where it has r."),
+        Meta(
+            pattern=r"^0?[0-7]{3}\Z",
+            examples=["0640"],
+            description="Permissions of the file, octal; directories get x where it has r.",
+        ),
     ] = "0640"
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -29,6 +29,7 @@ class NatsSourceSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknow
         str,
         Meta(
             pattern=r"^[A-Za-z0-9_-]{1,32}\Z",
+            examples=["collectors"],
             description="Collectors with the same group share the stream's records; each group gets all of them.",
         ),
     ] = "collectors"

@@ -7,6 +7,7 @@ The path may be longer than the 107 bytes of sun_path (unix(7)), so both sides u
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -36,6 +37,10 @@ _REQUEST_S = 5.0
 _PATIENCE_S = 60.0
 """How long a client is kept after its request: for the answer, and for reading it."""
 _FULL_RETRY_S = 0.1
+END_VERB = "end"
+"""The verb of the question for the exit status; it stops nothing."""
+ASK_AGAIN_S = _PATIENCE_S / 2
+"""When the question for the exit status has to be asked again, before the master closes its connection."""
 
 
 class Request(msgspec.Struct):
@@ -249,6 +254,42 @@ class _Client:
         self._server.forget(self)
 
 
+def _ask(state_dir: Path, verb: str, timeout_s: float, **details: int) -> socket.socket:
+    """Return the connection on which the answer to a request will come. Raises OSError."""
+    sock = connect(state_dir)
+    try:
+        sock.settimeout(timeout_s)
+        sock.sendall(json.dumps({"verb": verb, **details}).encode() + b"\n")
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class EndQuestion:
+    """Asks a collector for the exit status that it will have, which only its parent learns otherwise (wait(2))."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Ask now: the answer comes when the collector ends. Another question takes the place of one that is closed."""
+        self._sock: socket.socket | None = None
+        with contextlib.suppress(OSError):
+            self._sock = _ask(state_dir, END_VERB, _REQUEST_S)
+
+    def close(self) -> None:
+        """Withdraw the question."""
+        if self._sock is not None:
+            self._sock.close()
+
+    def exit_status(self) -> int | None:
+        """Return the status of the collector, which has ended; None if it has not told it: it was killed."""
+        with contextlib.suppress(OSError, ValueError), self._sock or contextlib.nullcontext() as sock:
+            if sock is not None:
+                sock.setblocking(False)
+                status = json.loads(sock.recv(_LONGEST_REQUEST)).get("exit_status")
+                return status if isinstance(status, int) else None
+        return None
+
+
 def send_command(state_dir: Path, verb: str, timeout_s: float, **details: int) -> dict[str, Any]:
     """Send a request to the master of the collector in `state_dir`, and return its answer.
 
@@ -257,9 +298,7 @@ def send_command(state_dir: Path, verb: str, timeout_s: float, **details: int) -
     deadline_s = time.monotonic() + timeout_s
     data = b""
     try:
-        with connect(state_dir) as sock:
-            sock.settimeout(timeout_s)
-            sock.sendall(json.dumps({"verb": verb, **details}).encode() + b"\n")
+        with _ask(state_dir, verb, timeout_s, **details) as sock:
             while not data.endswith(b"\n"):
                 sock.settimeout(max(0.001, deadline_s - time.monotonic()))
                 piece = sock.recv(65_536)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import StoreError, describe_refusal
 from prefork_logd.system.disk import cut_torn_line, sync_directory, write_all
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class DeadLetters:
         try:
             self._last = self._find_last()
         except OSError as error:
-            raise StoreError(f"{path}: cannot read it: {error.strerror}") from error
+            raise StoreError(f"{path}: cannot read it: {describe_refusal(error)}") from error
 
     def _find_last(self) -> int:
         """Return the highest number of this journal in the file; -1 if there is none."""
@@ -114,7 +114,7 @@ class DeadLetters:
         except FileNotFoundError:
             return Mark(0, 0, self._last)
         except OSError as error:
-            raise StoreError(f"{self._path}: cannot read it: {error.strerror}") from error
+            raise StoreError(f"{self._path}: cannot read it: {describe_refusal(error)}") from error
         return Mark(found.st_ino, found.st_size, self._last)
 
     def go_back(self, mark: Mark) -> None:
@@ -126,7 +126,7 @@ class DeadLetters:
                 if mark.inode in (0, found.st_ino) and found.st_size > mark.nbytes:
                     os.ftruncate(fd, mark.nbytes)
         except OSError as error:
-            raise StoreError(f"{self._path}: cannot write to it: {error.strerror}") from error
+            raise StoreError(f"{self._path}: cannot write to it: {describe_refusal(error)}") from error
 
 
 def append_letter(path: Path, letter: DeadLetter, most_bytes: float = math.inf) -> bool:
@@ -151,7 +151,7 @@ def append_letter(path: Path, letter: DeadLetter, most_bytes: float = math.inf) 
                 os.ftruncate(fd, size)
                 raise
     except OSError as error:
-        raise StoreError(f"{path}: cannot write to it: {error.strerror}") from error
+        raise StoreError(f"{path}: cannot write to it: {describe_refusal(error)}") from error
     return True
 
 

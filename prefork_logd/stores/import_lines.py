@@ -13,7 +13,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from prefork_logd.errors import NotARecord, ProcessError, StoreError
+from prefork_logd.errors import NotARecord, ProcessError, StoreError, describe_refusal
 from prefork_logd.files.unpacking import Unpacked
 from prefork_logd.ipc.batch import NO_SESSION
 from prefork_logd.records.imported import MOST_DEPTH, MOST_LINE_BYTES, PADDING, canonical
@@ -76,7 +76,7 @@ def import_file(
         with path.open("rb", buffering=0) as file:
             return _Import(store, _journal(path), complain, wait, redactor).run(file, path, advance)
     except OSError as error:
-        raise ProcessError(f"{path}: cannot read it: {error.strerror or error}") from error
+        raise ProcessError(f"{path}: cannot read it: {describe_refusal(error)}") from error
 
 
 def summary(done: Imported) -> Iterator[str]:

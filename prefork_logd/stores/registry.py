@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.config.stores.kinds import ERRORS, KINDS
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import NoSuchStoreError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,8 +38,7 @@ def choose_store(settings: Settings, name: str | None, *, searched: bool = True)
     for store in settings.store:
         if store.name == name:
             return store
-    known = ", ".join(store.name for store in settings.store) or "none"
-    raise StoreError(f"--store {name}: there is no such store; configured: {known}")
+    raise NoSuchStoreError(name, [store.name for store in settings.store])
 
 
 def import_early(stores: Iterable[StoreSettings]) -> None:

@@ -6,12 +6,14 @@ newline at the end of a line.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 BLOCK_BYTES = 64 * 1024
@@ -67,6 +69,17 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
+@contextlib.contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """Name a file in an OSError of a descriptor, which has only the number and the reason (write(2), fsync(2))."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Replace a file's content in one step: readers find the old content or all of the new, also after a power loss.
 
@@ -75,7 +88,7 @@ def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
     """
     beside = path.with_name(f"{path.name}.new")
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(fd, "wb") as file:
+    with naming_file(path), os.fdopen(fd, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(fd)

@@ -11,7 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
-from prefork_logd.errors import ProcessError
+from prefork_logd.errors import ProcessError, describe_refusal
 from prefork_logd.system.own_files import open_lock
 from prefork_logd.system.privileges import acting_as
 from prefork_logd.system.running import describe_holder
@@ -53,7 +53,7 @@ class PidLock:
             os.pwrite(self.fd, b"%d\n" % os.getpid(), 0)
         except OSError as error:
             self.close()
-            raise ProcessError(f"{self.path}: cannot be written: {error.strerror}; make it writable") from error
+            raise ProcessError(f"{self.path}: cannot be written: {describe_refusal(error)}") from error
         return self
 
     @classmethod

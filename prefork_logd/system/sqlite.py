@@ -8,11 +8,12 @@ In WAL mode writers do not block readers. Every commit is synced.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from typing import TYPE_CHECKING
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import StoreError, remedy_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MOVE_AWAY = "move it away, and a new one is made"
 _UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_REFUSED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 _SHARED_BYTES = 32_768
 """Size by which the file of shared memory grows (https://www.sqlite.org/walformat.html#the_wal_index_file_format)."""
 BUSY_S = 5.0
@@ -39,9 +41,20 @@ def _remedy(error: sqlite3.Error, path: Path) -> str:
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR and _is_full(path.parent):
         # The file of shared memory cannot be made longer: SQLITE_IOERR_SHMSIZE, not SQLITE_FULL.
         return "; the disk is full"
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSED and _is_refused(path):
+        return f": {os.strerror(errno.EACCES)}{remedy_for(errno.EACCES)}"
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _UNUSABLE or str(error).startswith("no such table"):
         return f"; {MOVE_AWAY}"
     return ""
+
+
+def _is_refused(path: Path) -> bool:
+    """Tell whether this user may not write a file, or the files of its log beside it."""
+    try:
+        places = [place for place in (path, path.parent) if place.exists()]
+    except PermissionError:
+        return True
+    return not all(os.access(place, os.R_OK | os.W_OK, effective_ids=True) for place in places)
 
 
 def _is_full(directory: Path) -> bool:

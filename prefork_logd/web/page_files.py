@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.paths import PAGE_DIRECTORY
-from prefork_logd.system.disk import replace_file
+from prefork_logd.system.disk import naming_file, replace_file
 from prefork_logd.system.own_files import open_to_read
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class PageFiles:
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()
         fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-        with os.fdopen(fd, "wb") as file:
+        with naming_file(self.path(name)), os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(fd)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from prefork_logd.errors import LogdError, ProcessError
+from prefork_logd.errors import LogdError, ProcessError, describe_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,7 @@ class SavedSearches:
             try:
                 self._files.write(FILE, data)
             except OSError as error:
-                raise ProcessError(f"{self._files.path(FILE)}: cannot be written: {error.strerror}") from error
+                raise ProcessError(f"{self._files.path(FILE)}: cannot be written: {describe_refusal(error)}") from error
 
         async with self._turn:
             await asyncio.to_thread(change)
@@ -105,7 +105,7 @@ class SavedSearches:
             data = self._files.read(FILE)
             return _read(data) if data else []
         except OSError as error:
-            raise ProcessError(f"{self._files.path(FILE)}: cannot be read: {error.strerror}") from error
+            raise ProcessError(f"{self._files.path(FILE)}: cannot be read: {describe_refusal(error)}") from error
         except ValueError as error:
             raise ProcessError(f"{self._files.path(FILE)}: {error}; mend the file, or remove it") from error
 

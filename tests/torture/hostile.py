@@ -70,7 +70,7 @@ keep = 2
 PASSING = '[[output]]\nname = "passing"\npath = "{directory}/passing.jsonl"\nloggers = ["s0"]\n'
 _ENDED = re.compile(
     r"ERROR master: (?P<child>.+) \(pid (?P<pid>\d+)\) (?P<how>ended with status \d+|was ended by \S+)"
-    r"(?P<was_to_end> while it was to end)?"
+    r"(?P<was_to_end> after it was asked to end)?"
 )
 _TELLING = re.compile(r" master: | ERROR | CRITICAL |Error: ")
 

@@ -27,6 +27,7 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         str,
         Meta(
             pattern=r"^[A-Za-z0-9_.-]*\Z",
+            examples=["archive"],
             max_length=64,
             description="Its name in status and messages, unique. Empty: its type.",
         ),

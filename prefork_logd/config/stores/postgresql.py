@@ -35,6 +35,7 @@ class PostgresqlStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="pos
         str,
         Meta(
             pattern=r"^[a-z_][a-z0-9_]{0,47}\Z",
+            examples=["logs"],
             description="The schema of its tables; created if missing. Collectors may share it.",
         ),
     ] = "prefork_logd"

@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import StoreError, describe_refusal
 from prefork_logd.processes.consumer.partition import Partition
 from prefork_logd.stores.nats.group import Group, LostError, bucket_of, names_of, read_stream
 from prefork_logd.system.disk import replace_file
@@ -189,5 +189,5 @@ def member_name(state_dir: Path, settings: NatsSourceSettings) -> str:
         name = os.urandom(8).hex()
         replace_file(path, f"{name}\n".encode())
     except OSError as error:
-        raise StoreError(f"{path}: cannot write it: {error.strerror}") from error
+        raise StoreError(f"{path}: cannot write it: {describe_refusal(error)}") from error
     return name

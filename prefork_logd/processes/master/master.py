@@ -18,7 +18,7 @@ from setproctitle import setproctitle
 from prefork_logd import __version__
 from prefork_logd.errors import ExitStatus
 from prefork_logd.ipc import messages
-from prefork_logd.ipc.command_socket import CommandServer, Request
+from prefork_logd.ipc.command_socket import END_VERB, CommandServer, Request
 from prefork_logd.ipc.messages import AnyMessage, Configured, HandedOver, Pong, Ready, Reopened, Settled, StatusReport
 from prefork_logd.ipc.scoreboard import LAYOUT, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.net.certificates import encode
@@ -142,6 +142,7 @@ class Master:
             self._service_manager.report_ready(is_new=False)
         shield.run(self.loop.run, lambda: self._shutdown.is_done)
         self._upgrader.close()
+        self._shutdown.tell_status()
         self._command_server.close()
         close_all(one.sock for one in self._sockets)
         self._page_sockets.close()
@@ -182,6 +183,8 @@ class Master:
             self._reload(answer)
         elif verb == "upgrade":
             self._upgrader.upgrade(answer)
+        elif verb == END_VERB:
+            self._shutdown.promise_status(answer)
         elif verb == "workers":
             answer(self._set_workers(request.count))
         else:

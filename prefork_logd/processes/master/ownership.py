@@ -38,7 +38,10 @@ def require_own_files(settings: Settings) -> None:
     state_dir = Path(settings.server.state_dir)
     _require_way(state_dir, user)
     if (owner := _foreign_owner(state_dir)) is not None:
-        remedy = f"do: chown -R {user}: {shlex.quote(str(state_dir))}"
+        # Whoever starts it by hand as another user wants the other account, not the other's files.
+        chown = f"chown -R {user}: {shlex.quote(str(state_dir))}"
+        other = f"use that account, or give another --state-dir; to give it to {user}, stop its collector, then"
+        remedy = f"do: {chown}" if settings.server.user else f"{other} do as root: {chown}"
         raise ProcessError(f"{state_dir}: belongs to {owner}, and user {user!r} cannot write there; {remedy}")
     foreign = {path: owner for path in _files(settings) if (owner := _foreign_owner(path)) is not None}
     if not foreign:

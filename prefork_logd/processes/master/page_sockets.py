@@ -99,9 +99,9 @@ class PageSockets:
                 if is_metrics or address != DEFAULT_ADDRESS:
                     problems.append(f"{'metrics' if is_metrics else 'web'}.bind: {error}")
                     continue
-                self.problem = f"{error}; there is no page until the next reload (web.bind)"
+                self.problem = f"{error} (web.bind), then `prefork-logd reload`"
                 if self.problem != problem:
-                    LOGGER.warning("%s", self.problem)
+                    LOGGER.warning("there is no page: %s", self.problem)
         return Binding(problems, list(self._sockets) != before)
 
     def _close(self, key: Key) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefork_logd.errors import ExitStatus
 from prefork_logd.ipc.messages import Drain, Retire
@@ -20,6 +20,8 @@ from prefork_logd.processes.worker.drain import FAST_WRITES_S, LAST_WRITES_S
 from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prefork_logd.net.loop import Loop, Timer
     from prefork_logd.processes.master.child import Child
     from prefork_logd.processes.master.configurations import Configurations
@@ -58,11 +60,21 @@ class Shutdown:
         self._is_postponed = False
         """Whether the stop waits for an upgrade to end."""
         self._kill_timer: Timer | None = None
+        self._askers: list[Callable[[dict[str, Any]], None]] = []
 
     @property
     def has_begun(self) -> bool:
         """Whether the collector stops."""
         return self._supervisor.is_stopping
+
+    def promise_status(self, answer: Callable[[dict[str, Any]], None]) -> None:
+        """Answer with the exit status when the collector ends."""
+        self._askers.append(answer)
+
+    def tell_status(self) -> None:
+        """Send the exit status to all who have asked for it."""
+        for answer in self._askers:
+            answer({"exit_status": int(self.exit_status)})
 
     def request(self) -> None:
         """Stop gracefully, after an upgrade that is under way; a second request makes it fast."""

@@ -325,7 +325,7 @@ class Supervisor:
         is_killed, child.is_killed = child.is_killed, False
         has_failed = bool(wait_status) and not is_killed and child.state in _ENDING
         if has_failed:
-            LOGGER.error("%s (pid %d) %s while it was to end", child.name, pid, how)
+            LOGGER.error("%s (pid %d) %s after it was asked to end", child.name, pid, how)
         elif child.state not in _ENDING:
             child.last_exit = how
             LOGGER.error("%s (pid %d) %s", child.name, pid, how)

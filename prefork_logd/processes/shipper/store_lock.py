@@ -9,7 +9,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import StoreError, describe_refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,6 @@ class StoreLock:
         except BlockingIOError:
             return False
         except OSError as error:
-            raise StoreError(f"{self._path}: cannot lock it: {error.strerror}") from error
+            raise StoreError(f"{self._path}: cannot lock it: {describe_refusal(error)}") from error
         self._is_taken = True
         return True

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.paths import JOURNAL_DIRECTORY, WRITER_LOCK
-from prefork_logd.errors import OutputError
+from prefork_logd.errors import OutputError, describe_refusal
 from prefork_logd.journal.commit_entry import Committed
 from prefork_logd.journal.identity import is_copied
 from prefork_logd.journal.intent import Evidence, Intent
@@ -77,7 +77,7 @@ class Recovery:
         except OutputError as error:
             return f"journal: {error}"
         except OSError as error:
-            return f"journal: {error.filename or self._state_dir}: {error.strerror}"
+            return f"journal: {error.filename or self._state_dir}: {describe_refusal(error)}"
         self.done = True
         return ""
 
@@ -88,7 +88,7 @@ class Recovery:
             try:
                 self._lock_fd = open_lock(path)
             except OSError as error:
-                return f"{path}: cannot open it: {error.strerror}"
+                return f"{path}: cannot open it: {describe_refusal(error)}"
         deadline_s = time.monotonic() + wait_s
         while not self._is_locked:
             try:

@@ -22,7 +22,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import StoreError, describe_refusal
 from prefork_logd.system.disk import sync_directory
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class PublishLog:
         except FileNotFoundError:
             data = b""
         except OSError as error:
-            raise StoreError(f"{path}: cannot read it: {error.strerror}") from error
+            raise StoreError(f"{path}: cannot read it: {describe_refusal(error)}") from error
         if data[: _HEAD.size] == _HEAD.pack(_MAGIC, _VERSION, self._journal):
             self._read(memoryview(data)[_HEAD.size :], now_s)
 
@@ -158,7 +158,7 @@ class PublishLog:
         except OSError as error:
             # A torn entry would end the file for its reader: the next append writes a new file.
             self.close()
-            raise StoreError(f"{self._path}: cannot write it: {error.strerror}") from error
+            raise StoreError(f"{self._path}: cannot write it: {describe_refusal(error)}") from error
         self._length += len(ranges)
 
     def _rewrite(self) -> None:
@@ -180,7 +180,7 @@ class PublishLog:
                 os.close(fd)
                 raise
         except OSError as error:
-            raise StoreError(f"{self._path}: cannot write it: {error.strerror}") from error
+            raise StoreError(f"{self._path}: cannot write it: {describe_refusal(error)}") from error
         self._fd, self._length = fd, len(entries)
 
     def close(self) -> None:

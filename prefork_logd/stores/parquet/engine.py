@@ -9,6 +9,7 @@ elsewhere, and temporary files are in the store's own directory.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefork_logd.errors import QueryMemoryError, StoreError
+from prefork_logd.errors import QueryMemoryError, StoreError, remedy_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,10 +98,22 @@ def failing_as_store_error(place: str = "") -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, MemoryError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        lines = _plain(str(error)).strip().splitlines() or [type(error).__name__]
         kind = QueryMemoryError if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)) else StoreError
         remedy = _REMEDY if place and kind is QueryMemoryError else ""
         raise kind(f"{place}: {lines[0]}{remedy}" if place else lines[0]) from error
+
+
+def _plain(message: str) -> str:
+    """Return an error of DuckDB without its form as JSON, with the remedy if the system has refused a call."""
+    before, brace, rest = message.partition(': {"exception_type"')
+    if not brace:
+        return message
+    try:
+        found = json.loads('{"exception_type"' + rest)
+        return f"{found['exception_message']}{remedy_for(int(found.get('errno', 0)))}"
+    except (ValueError, KeyError, TypeError):
+        return before
 
 
 @contextlib.contextmanager

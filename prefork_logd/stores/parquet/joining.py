@@ -13,7 +13,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import StoreError, describe_refusal
 from prefork_logd.stores.parquet import index as indexes
 from prefork_logd.stores.parquet.footer import MAGIC, Footer, FooterError, make_footer, moved, read_footer
 from prefork_logd.system.disk import write_all
@@ -185,7 +185,7 @@ def check_columns(path: str, name: str) -> None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise StoreError(f"{name}: {error.strerror}") from error
+        raise StoreError(f"{name}: {describe_refusal(error)}") from error
     try:
         found = indexes.read_index(fd)
         at = len(MAGIC)
@@ -194,6 +194,6 @@ def check_columns(path: str, name: str) -> None:
                 raise StoreError(f"{name}: the checksum of its columns is wrong")
             at += nbytes
     except OSError as error:
-        raise StoreError(f"{name}: {error.strerror}") from error
+        raise StoreError(f"{name}: {describe_refusal(error)}") from error
     finally:
         os.close(fd)

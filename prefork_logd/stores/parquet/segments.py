@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import StoreError, describe_refusal
 from prefork_logd.system.disk import replace_file, sync_directory
 from prefork_logd.system.own_files import open_lock
 
@@ -260,4 +260,4 @@ def failing_as_store_error(root: Path) -> Iterator[None]:
         # The name of a temporary file is another one at each try, and would be news to the log.
         is_missing = error.errno == errno.ENOENT and path.name == LOCK_FILE
         place = path.parent if is_missing or _TEMPORARY.fullmatch(path.name) else path
-        raise StoreError(f"{place}: {error.strerror or error}") from error
+        raise StoreError(f"{place}: {describe_refusal(error)}") from error

@@ -85,7 +85,8 @@ class ApiConnection:
                 connection.request("GET", target, headers=self._headers())
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
-                raise StoreError(f"{self}: no answer: {_reason(error)}") from error
+                remedy = "check the address, and that the collector runs there"
+                raise StoreError(f"{self}: no answer: {_reason(error)}; {remedy}") from error
             with response:
                 if response.status != http.HTTPStatus.OK:
                     raise self._refusal(response)

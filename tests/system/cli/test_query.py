@@ -110,7 +110,7 @@ def test_query_forms(filled):
         (("--grep", "--"), 2, "does not hold a word"),
         (("--where", "trace_id=1"), 2, "did you mean extra.trace_id"),
         (("--logger", ""), 2, "a name is empty"),
-        (("--store", "other"), 1, "there is no such store; configured: parquet"),
+        (("--store", "other"), 2, "there is no such store; configured: parquet"),
         ((), 1, "there is nothing stored yet"),
     ],
 )

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from prefork_logd.cli import lifecycle, status
 from prefork_logd.cli.main import cli
 from prefork_logd.errors import ProcessError
+from prefork_logd.ipc.command_socket import EndQuestion
 from prefork_logd.system.running import Running
 
 if TYPE_CHECKING:
@@ -137,3 +138,31 @@ def test_start_beside_a_running_collector(tmp_path: Path, monkeypatch: pytest.Mo
     FakeCollector(monkeypatch, {}, Running(7))
     done = invoke(tmp_path, "start")
     assert str(done.exception).startswith("already running with pid 7;")
+
+
+@pytest.mark.parametrize(("told", "status"), [(0, 0), (1, 1), (None, 0)])
+def test_a_stop_has_the_status_of_the_collector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: int | None, status: int
+) -> None:
+    """A collector that could not write every record says so; one that was killed says nothing."""
+    running = FakeRunning()
+    FakeCollector(monkeypatch, {}, running)
+    monkeypatch.setattr(EndQuestion, "exit_status", lambda _: told)
+    done = invoke(tmp_path, "stop")
+    assert (done.exit_code, done.stdout) == (status, "stopped (pid 7)\n")
+    assert ("records may be lost" in done.stderr) is bool(told)
+    assert running.signals == [signal.SIGTERM]
+
+
+def test_a_directory_that_was_not_named_is_not_the_only_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user other than root does not look where a service manager's collector keeps its files."""
+    monkeypatch.setattr("prefork_logd.config.paths.default_state_dir", lambda: str(tmp_path))
+    assert invoke(tmp_path, "stop").stderr.endswith(f"(state directory {tmp_path}); name another with --state-dir\n")
+
+
+@pytest.mark.parametrize("flag", ["--config", "--state-dir", "--workers"])
+def test_an_empty_flag_is_refused(tmp_path: Path, flag: str) -> None:
+    """A variable of the shell that is not set must not stand for the defaults."""
+    done = invoke(tmp_path, "status", flag, "")
+    assert done.exit_code == 2
+    assert f"{flag} is empty; give a value, or leave it out" in done.stderr

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from prefork_logd.cli.main import cli
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import ExitStatus, NoSuchStoreError
 from tests.support.stores import NOW, line
 
 if TYPE_CHECKING:
@@ -91,8 +91,9 @@ def test_a_store_that_is_not_configured(stored: Path) -> None:
     """Those that are configured are listed."""
     for verb in (["query", "--store", "x"], ["replay", "x"]):
         done = invoke(stored, *verb)
-        assert isinstance(done.exception, StoreError)
-        assert str(done.exception).endswith("configured: parquet")
+        assert isinstance(done.exception, NoSuchStoreError)
+        assert done.exception.exit_status == ExitStatus.USAGE
+        assert str(done.exception) == "store 'x': there is no such store; configured: parquet"
 
 
 def test_without_dead_letters_there_is_nothing_to_replay(stored: Path) -> None:
@@ -144,3 +145,19 @@ def test_check_warns_of_values_that_promise_less_than_they_seem_to(config: Path)
     done = invoke(config, "check")
     assert done.exit_code == 0
     assert done.stderr.startswith("warning: store 'nats': ")
+
+
+def test_check_warns_of_a_user_that_does_not_exist(config: Path) -> None:
+    """It is a warning, because a configuration may be checked on another host than its own."""
+    config.write_text(config.read_text().replace("[server]", '[server]\nuser = "nobody-of-this-name"'))
+    done = invoke(config, "check")
+    assert done.exit_code == 0
+    assert done.stderr.startswith("warning: server.user = 'nobody-of-this-name': this user does not exist")
+
+
+def test_incidents_of_a_rule_that_does_not_exist(config: Path) -> None:
+    """A mistyped name is not answered as if nothing had happened; without a name there may be no rule at all."""
+    assert invoke(config, "alert", "incidents").stdout == "no incidents\n"
+    done = invoke(config, "alert", "incidents", "nope")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "there is no rule 'nope'" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
@@ -185,3 +186,48 @@ def test_a_table_with_a_problem_keeps_the_default_there() -> None:
     assert len(document.problems) == 1
     assert document.read_table(ServerSettings, "server", 0, 5) == ServerSettings()
     assert "must be a table" in str(document.problems[-1])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[a]\nx = 1\nx = 2\ny = 3\n", "c:3: column 6: cannot overwrite a value; the key is set above already; remove"),
+        ("[a]\n[a]\n", "c:2: column 3: cannot declare ('a',) twice; the table is above already; join the two"),
+        ("[a]\nx = yes\n", "c:2: column 5: invalid value; write a text in quotes, a number, true, false or a list"),
+        ('[a]\nx = "b\n', "c:2: column 7: illegal character '\\n'; close the quotes"),
+        ("[a]\nx\n", "c:2: column 2: expected '=' after a key in a key/value pair; write KEY = VALUE"),
+    ],
+)
+def test_a_common_mistake_in_toml_has_a_remedy(text: str, problem: str) -> None:
+    """The place is named once, in the form of all other problems."""
+    with pytest.raises(ConfigError) as caught:
+        Document(text, "c")
+    assert str(caught.value.problems[0]).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ('output = [{mode = "999"}]', 'output.mode: is not of the right form; write one such as "0640"'),
+        ('output = [{name = "a b"}]', 'output.name: is not of the right form; write one such as "shop"'),
+        ("limits.drain_timeout = 10", "expected a string, got a whole number; write it in quotes"),
+        ("limits.journal_bytes = 1.5", "expected a whole number, got a number; write it without a fraction"),
+    ],
+)
+def test_a_value_of_another_form_has_a_remedy(line: str, remedy: str) -> None:
+    """A person does not read regular expressions."""
+    with pytest.raises(ConfigError, match=re.escape(remedy)):
+        loads(f"{line}\n")
+
+
+def test_every_form_has_an_example() -> None:
+    """It is shown for a value of another form, and has the form itself."""
+    found = 0
+    for kind in TABLES:
+        hints = get_type_hints(kind, include_extras=True)
+        for name in (field.name for field in msgspec.structs.fields(kind)):
+            schema = msgspec.json.schema(hints[name])
+            if "pattern" in schema:
+                assert re.search(schema["pattern"], schema["examples"][0]), (kind, name)
+                found += 1
+    assert found >= 6

@@ -11,7 +11,7 @@ import pytest
 
 from prefork_logd.config.paths import CONTROL_SOCKET
 from prefork_logd.ipc import command_socket as module
-from prefork_logd.ipc.command_socket import CommandServer, Request
+from prefork_logd.ipc.command_socket import END_VERB, CommandServer, EndQuestion, Request
 from prefork_logd.net.loop import Loop
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class _Served:
         self.asked.append(verb)
         if verb == "fail":
             raise LookupError("a bug")
-        if verb == "later":
+        if verb in ("later", END_VERB):
             self.late.append(answer)
         else:
             answer(BIG if verb == "big" else {"verb": verb})
@@ -155,3 +155,22 @@ def test_an_answer_that_cannot_be_sent_ends_its_client(served: _Served) -> None:
     assert client.recv(1) == b""
     assert served.answer(served.client(b'{"verb": "status"}\n')) == {"verb": "status"}
     client.close()
+
+
+def test_the_exit_status_is_told_at_the_end(served: _Served, tmp_path: Path) -> None:
+    """Asked before, answered when the collector ends; without an answer there is none."""
+    asked, closed = EndQuestion(tmp_path), EndQuestion(tmp_path)
+    served.turns()
+    closed.close()
+    assert served.asked == [END_VERB, END_VERB]
+    served.late[0]({"exit_status": 1})
+    assert (asked.exit_status(), closed.exit_status()) == (1, None)
+    unanswered = EndQuestion(tmp_path)
+    served.turns()
+    next(iter(served.console._clients)).close()
+    assert unanswered.exit_status() is None
+
+
+def test_no_collector_tells_no_exit_status(tmp_path: Path) -> None:
+    """Nobody listens, so there is nothing to wait for."""
+    assert EndQuestion(tmp_path).exit_status() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -136,3 +137,30 @@ def test_a_file_that_was_moved_is_noticed(path: Path) -> None:
     path.touch()
     with pytest.raises(StoreError, match="was moved or replaced"):
         place.check()
+
+
+@pytest.mark.parametrize(("mode", "what"), [("ro", "readonly database"), ("rw", "unable to open database file")])
+def test_a_file_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, what: str) -> None:
+    """SQLite does not tell why it cannot open or write a file; without the right to, the sentence does."""
+    path = tmp_path / "a.db"
+    if mode == "ro":
+        path.touch()
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    with pytest.raises(StoreError, match=rf"{what}: Permission denied; use the account that it belongs to, or root"):
+        write(path, mode)
+
+
+def test_a_file_that_this_user_may_use_needs_no_account(tmp_path: Path) -> None:
+    """Then the reason is another one."""
+    with pytest.raises(StoreError, match=r"unable to open database file$"):
+        write(tmp_path / "missing" / "a.db", "rw")
+
+
+def write(path: Path, mode: str) -> None:
+    """Make a table in a file, opened in this mode."""
+    with failing_as_store_error(path):
+        db = sqlite3.connect(f"file:{path}?mode={mode}", uri=True)
+        try:
+            db.execute("CREATE TABLE a (b)")
+        finally:
+            db.close()

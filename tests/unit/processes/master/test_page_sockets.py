@@ -79,7 +79,7 @@ def test_the_default_address_is_not_worth_a_collector(
         monkeypatch.setattr(module, "DEFAULT_ADDRESS", taken)
         for _ in range(2):
             assert sockets.bind(web(taken)) == ([], False)
-            assert "there is no page" in sockets.problem
+            assert sockets.problem.endswith("or choose another port (web.bind), then `prefork-logd reload`")
     assert sum("there is no page" in record.message for record in caplog.records) == 1
     assert sockets.bind(web(taken)) == ([], True)
     assert sockets.problem == ""

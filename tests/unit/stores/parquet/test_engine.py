@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from prefork_logd.errors import QueryMemoryError, StoreError
@@ -59,3 +60,16 @@ def test_a_closed_connection_can_be_interrupted(tmp_path: Path) -> None:
     assert connection.execute("SELECT 1").fetchall() == [(1,)]
     connection.close()
     engine.interrupt(connection)
+
+
+def test_a_call_that_the_system_refuses_is_named_without_json() -> None:
+    """DuckDB words it as an object of JSON."""
+    words = (
+        'IO Error: Async write failed for range [offset=0, size=1229]: {"exception_type":"IO","exception_message":'
+        '"Could not write file \\"/x/a.parquet\\": No space left on device","errno":"28"}'
+    )
+    with pytest.raises(StoreError) as caught, engine.failing_as_store_error():
+        raise duckdb.IOException(words)
+    assert str(caught.value) == 'Could not write file "/x/a.parquet": No space left on device; make room'
+    with pytest.raises(StoreError, match=r"^IO Error: a$"), engine.failing_as_store_error():
+        raise duckdb.IOException('IO Error: a: {"exception_type"')
