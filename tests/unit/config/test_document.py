@@ -223,7 +223,7 @@ def test_a_value_of_another_form_has_a_remedy(line: str, remedy: str) -> None:
 def test_every_form_has_an_example() -> None:
     """It is shown for a value of another form, and has the form itself."""
     found = 0
-    for kind in TABLES:
+    for kind in _kinds():
         hints = get_type_hints(kind, include_extras=True)
         for name in (field.name for field in msgspec.structs.fields(kind)):
             schema = msgspec.json.schema(hints[name])
