@@ -23,7 +23,7 @@ from typing import Any
 from tests.parity import sides
 from tests.support import corpus
 from tests.support.assemble import named, record, text
-from tests.unit.inputs.pickles.test_decode import _mutated
+from tests.support.corpus import mutated
 
 TEXTS = (
     "",
@@ -78,12 +78,12 @@ class Maker:
             before = b"".join(text(chance.choice(TEXTS[:5])) + b"q%c0" % number for number in range(8))
             data = record(*[self._opcodes(3) for _ in range(chance.randrange(1, 4))], before=before)
         else:
-            data = _mutated(chance, self.seeds)
+            data = mutated(chance, self.seeds)
         damage = chance.randrange(12)
         if damage == 0:
             data = data[: chance.randrange(len(data) + 1)]
         elif damage == 1:
-            data = _mutated(chance, [data or b"."])
+            data = mutated(chance, [data or b"."])
         return data
 
     def _attributes(self) -> dict[Any, Any]:

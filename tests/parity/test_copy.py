@@ -9,8 +9,8 @@ from prefork_logd.records.render import render_json
 from prefork_logd.stores import rows, rows_core
 from prefork_logd.stores.postgresql.copy_rows import EPOCH_DAY, Encoder, pack_values
 from tests.parity.whole_line import LINE, TOKENS
+from tests.support.corpus import corpus_lines
 from tests.support.strategies import attributes, bounded
-from tests.unit.stores.test_rows import corpus_lines
 
 pytestmark = pytest.mark.skipif(rows_core.Copier is None, reason="the compiled core is not there, or switched off")
 

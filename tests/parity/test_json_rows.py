@@ -12,8 +12,8 @@ from prefork_logd.stores import rows_core
 from prefork_logd.stores.parquet import rows
 from tests.parity.whole_line import LINE, TOKENS
 from tests.support import odd_lines
+from tests.support.corpus import corpus_lines
 from tests.support.strategies import attributes, bounded
-from tests.unit.stores.test_rows import corpus_lines
 
 pytestmark = pytest.mark.skipif(rows_core.json_rows is None, reason="the compiled core is not there, or switched off")
 NAMES = (*stored_rows.COLUMNS, "line")

@@ -19,8 +19,8 @@ from tests.parity import endless, sides, strategies
 from tests.parity.dearest import CHARACTERS
 from tests.support import corpus
 from tests.support.assemble import call, named, record, text
+from tests.support.corpus import mutated
 from tests.support.strategies import NAMES, bounded, plain, texts
-from tests.unit.inputs.pickles.test_decode import _mutated
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -136,7 +136,7 @@ def test_mutated_payloads(core):
     """Damaged records are left to Python, or come out the same."""
     chance = random.Random(1_123)
     seeds = [payload.data for payload in corpus.frames() if 0 < len(payload.data) < 2_000]
-    assert sum(sides.agree(core, _mutated(chance, seeds)) for _ in range(3_000)) > 100
+    assert sum(sides.agree(core, mutated(chance, seeds)) for _ in range(3_000)) > 100
 
 
 @bounded

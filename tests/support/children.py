@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from prefork_logd.config.load import loads
 from prefork_logd.ipc.messages import Drain
+from prefork_logd.ipc.scoreboard import LAYOUT
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import Event, State, after
 from prefork_logd.processes.master.service_manager import ServiceManager
+from prefork_logd.processes.master.upgrade.state import FORMAT, Counters, UpgradeState
 from prefork_logd.system.systemd import Notifier
 from tests.support.harness import NO_ERRORS, NO_PAGE
 
@@ -148,3 +150,14 @@ def make_settings(state_dir: Path, toml: str = "", workers: int = 2) -> Settings
     text = toml if "[web" in toml else toml + NO_PAGE
     text = text if "[errors" in text else text + NO_ERRORS
     return loads(text, overrides={"state_dir": str(state_dir), "workers": workers})
+
+
+def make_state(**fields: Any) -> UpgradeState:
+    """Return the state of a collector without children, with these fields."""
+    given: dict[str, Any] = {
+        "format": FORMAT, "version": "1.2.3", "config": "", "overrides": {"workers": 2}, "directory": "/", "home": "/",
+        "started_s": 1.5, "next_spawn_id": 8, "reloads": 3, "worker_target": 2, "sockets": [], "lock_fd": 3,
+        "command_fd": 4, "answer_fds": [], "board_fd": 5, "layout": LAYOUT, "output_ids": {}, "last_output_id": 0,
+        "configurations": [], "children": [], "counters": Counters(), "restarts": {},
+    }  # fmt: skip
+    return UpgradeState(**given | fields)

@@ -15,6 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefork_logd.errors import RecordRejected
+from prefork_logd.inputs.pickles.decode import decode
+from prefork_logd.records.record import make_record
+from prefork_logd.records.render import render_json
+
 ARCHIVE = Path(__file__).parents[1] / "data" / "hostile.tar.xz"
 CPU_LIMIT_S = 0.25
 MEMORY_LIMIT_MIB = 32
@@ -123,3 +128,36 @@ def octets(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     quoted = text.replace('"', '\\"')
     return ast.literal_eval(f'b"{quoted}"')
+
+
+def corpus_lines():
+    """Return the line of every accepted payload of the corpus."""
+    lines = []
+    for payload in frames():
+        try:
+            lines.append(render_json(make_record(decode(payload.data), "192.0.2.7:40000", 1_795_404_245.125)))
+        except RecordRejected:
+            continue
+    assert len(lines) > 512
+    return lines
+
+
+def mutated(chance, seeds):
+    """Return a corpus payload with bits flipped, parts cut, repeated or spliced in, opcodes put in."""
+    data = bytearray(chance.choice(seeds))
+    for _ in range(chance.choice((1, 1, 2, 3, 8))):
+        at = chance.randrange(len(data) + 1)
+        other = chance.choice(seeds)
+        start = chance.randrange(len(other))
+        match chance.randrange(5):
+            case 0:
+                data[at : at + 1] = bytes([chance.randrange(256)])
+            case 1:
+                del data[at : at + chance.choice((1, 2, 5, 50))]
+            case 2:
+                data[at:at] = other[start : start + chance.choice((1, 5, 20, 100, 1000))]
+            case 3:
+                data[at:at] = bytes([chance.choice(b"()012.FGIKNRSUX]abdehiloqstu}\x81\x85\x86\x8f\x90\x93\x94")])
+            case 4:
+                data[at:at] = data[at : at + 20] * chance.choice((1, 3, 100))
+    return bytes(data)

@@ -23,12 +23,12 @@ from prefork_logd.query.tree import all_of, level_from, logger
 from prefork_logd.stores.parquet import segments
 from prefork_logd.stores.parquet.search import open_search
 from tests.support import disks
+from tests.support.corpus import corpus_lines
 from tests.support.harness import Collector, wait_for
+from tests.support.parquet_store import DAY, JOURNAL, NOON, lines_of, make_store, numbered
 from tests.support.procfs import cpu_s
 from tests.support.searching import make_lines
 from tests.support.stores import block, line, never
-from tests.unit.stores.parquet.test_store import DAY, JOURNAL, NOON, lines_of, make_store, numbered
-from tests.unit.stores.test_rows import corpus_lines
 
 TOML = '[[store]]\ntype = "parquet"\nretain = ""\n'
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.cli.print_histogram import print_histogram
 from prefork_logd.query.histogram import zoom_in
 from prefork_logd.query.search import Bar
-from tests.unit.query.test_histogram import NOON, histogram_of
+from tests.support.queries import NOON, histogram_of
 
 if TYPE_CHECKING:
     import pytest

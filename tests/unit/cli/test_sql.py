@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from prefork_logd.cli.main import cli
 from prefork_logd.config.stores.kinds import KINDS
 from tests.support import toy_store
-from tests.unit.stores.parquet.test_store import written
+from tests.support.parquet_store import written
 
 STATEMENT = "SELECT number AS n, message, time, [1, 2] AS l, NULL AS none FROM records ORDER BY number"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefork_logd.config.changes import changes, with_live_changes
 from prefork_logd.config.load import loads
-from tests.unit.config.test_load import STATE, STORES
+from tests.support.settings import STATE, STORES
 
 
 def test_changes_are_told_apart_by_whether_they_can_be_live() -> None:

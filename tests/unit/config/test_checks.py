@@ -10,7 +10,7 @@ from prefork_logd.config.checks import load_keys, warnings
 from prefork_logd.config.load import loads
 from prefork_logd.config.values import MAX_KEY_ID_BYTES, MIN_KEY_BYTES
 from prefork_logd.errors import ConfigError
-from tests.unit.config.test_load import STATE
+from tests.support.settings import STATE
 
 
 @pytest.mark.parametrize(

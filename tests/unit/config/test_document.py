@@ -14,7 +14,7 @@ from prefork_logd.config.outputs import OutputSettings
 from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.values import TableSettings
 from prefork_logd.errors import ConfigError
-from tests.unit.config.test_load import problems
+from tests.support.settings import problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

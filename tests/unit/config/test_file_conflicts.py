@@ -9,7 +9,7 @@ import pytest
 from prefork_logd.config.load import load, loads
 from prefork_logd.config.paths import OWN_FILES
 from prefork_logd.errors import ConfigError
-from tests.unit.config.test_load import problems
+from tests.support.settings import problems
 
 
 def test_the_collectors_own_files_cannot_be_outputs() -> None:

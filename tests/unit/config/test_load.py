@@ -23,14 +23,7 @@ from prefork_logd.config.show import effective
 from prefork_logd.config.stores.custom import CustomStoreSettings
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.errors import ConfigError
-
-STATE = {"state_dir": "/state"}
-
-
-def problems(text: str, source: str = "x.toml", **overrides: object) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        loads(text, source, {**STATE, **overrides})
-    return [str(problem) for problem in caught.value.problems]
+from tests.support.settings import STATE, STORES, problems
 
 
 def test_an_empty_file_is_valid() -> None:
@@ -137,22 +130,6 @@ def test_levels_and_durations_mean_what_logging_and_people_mean() -> None:
     assert OutputSettings(level=25).levelno == 25
     assert OutputSettings(rotate_every="1h").rotate_every_s == 3600
     assert Settings().limits.record_timeout_s == 30
-
-
-STORES = """
-[[store]]
-type = "parquet"
-path = "db/all"
-[[store]]
-type = "parquet"
-level = "ERROR"
-path = "errors"
-[[store]]
-name = "archive"
-type = "custom"
-factory = "company.logs:Archive"
-options = { tier = 2 }
-"""
 
 
 def test_stores_are_called_after_their_type() -> None:

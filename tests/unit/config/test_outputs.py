@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from prefork_logd.config.outputs import DEFAULT_TEMPLATE, OutputSettings, template_problems
-from tests.unit.config.test_load import problems
+from tests.support.settings import problems
 
 
 def test_defaults_have_no_problem() -> None:

@@ -10,7 +10,7 @@ import pytest
 from prefork_logd.config import cpus
 from prefork_logd.config.load import loads
 from prefork_logd.config.server import TABLES, LimitSettings, ServerSettings
-from tests.unit.config.test_load import STATE, problems
+from tests.support.settings import STATE, problems
 
 MIB = 1 << 20
 

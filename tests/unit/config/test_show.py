@@ -10,7 +10,7 @@ import pytest
 from prefork_logd.config.load import loads
 from prefork_logd.config.show import effective, printable
 from prefork_logd.errors import StoreError
-from tests.unit.config.test_load import STATE
+from tests.support.settings import STATE
 
 
 def test_what_is_printed_is_what_is_meant() -> None:

@@ -11,7 +11,7 @@ from prefork_logd.config.checks import warnings
 from prefork_logd.config.load import loads
 from prefork_logd.config.show import effective, printable
 from prefork_logd.config.web import WebSettings, is_local, network_of, parse_hash
-from tests.unit.config.test_load import STATE, problems
+from tests.support.settings import STATE, problems
 
 PART = base64.b64encode(bytes(range(33))).decode()
 HASH = f"scrypt$ln=15,r=8,p=1${PART}${PART}"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from prefork_logd.query.evaluate import compares, matches
 from prefork_logd.query.fingerprints import fingerprint
 from prefork_logd.query.tree import EVERYTHING, NOTHING, And, Compare, Has, InGroup, Not, Or, Words, level_is, logger
+from tests.support.queries import RECORD
 from tests.support.strategies import bounded, plain, texts
-from tests.unit.query.test_filters import RECORD
 
 ITEM = Compare(("extra", "item"), "=", "42")
 OTHER = Compare(("extra", "item"), "=", "43")

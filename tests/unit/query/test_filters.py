@@ -12,16 +12,8 @@ from prefork_logd.query.filters import Filters
 from prefork_logd.query.tree import any_of, level_from, logger
 from prefork_logd.query.where import parse_words
 from prefork_logd.query.words import words_of
+from tests.support.queries import RECORD
 from tests.support.strategies import bounded, texts
-
-RECORD = {
-    "created": 1_795_429_550.25,
-    "name": "shop.cart",
-    "levelno": 30,
-    "message": "Low stock for item A-2207: Grüße aus München",
-    "exc_text": "OSError: [Errno 28] No space left on device",
-    "extra": {"item": 42, "ratio": 0.5, "ok": True, "none": None, "text": "42", "a.b": "dot", "list": [1, {"x": "y"}]},
-}
 
 
 def finds(**conditions):

@@ -8,27 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefork_logd.query.histogram import MOST_SLOTS, zoom_in
-from prefork_logd.query.search import Bar
+from tests.support.queries import NOON, histogram_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-NOON = 1_795_435_200.0
-
-
-def histogram_of(times: list[float]) -> Callable[[float, float, int], list[Bar]]:
-    """Return what a store would say of records of these times."""
-
-    def histogram(start: float, slot_s: float, slots: int) -> list[Bar]:
-        edges = [start + slot_s * number for number in range(slots + 1)]
-        found = []
-        for slot in range(slots):
-            count = sum(edges[slot] <= one < edges[slot + 1] for one in times)
-            if count:
-                found.append(Bar(slot, 20, count))
-        return found
-
-    return histogram
+    pass
 
 
 @settings(max_examples=40, deadline=None)

@@ -24,8 +24,8 @@ from prefork_logd.query.tree import (
     level_is,
     logger,
 )
+from tests.support.queries import RECORD
 from tests.support.strategies import bounded
-from tests.unit.query.test_filters import RECORD
 
 NOW = 1_795_429_550.25
 KEY = "g1:0123456789abcdef"

@@ -7,7 +7,7 @@ import pytest
 from prefork_logd.query import where
 from prefork_logd.query.evaluate import compares, matches
 from prefork_logd.query.tree import Compare, Not, Words
-from tests.unit.query.test_filters import RECORD
+from tests.support.queries import RECORD
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from prefork_logd.records.imported_values import level_of_name, level_of_number,
 from prefork_logd.records.stored import read_fields, read_row
 from prefork_logd.stores.rows import render
 from tests.support import odd_lines
+from tests.support.corpus import corpus_lines
 from tests.support.strategies import attributes, bounded
-from tests.unit.stores.test_rows import corpus_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,8 +31,8 @@ from prefork_logd.stores.nats import wire
 from prefork_logd.stores.parquet.rows import make_rows
 from prefork_logd.stores.record_filter import RecordFilter
 from tests.support import odd_lines
+from tests.support.corpus import corpus_lines
 from tests.support.strategies import attributes, bounded
-from tests.unit.stores.test_rows import corpus_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +207,8 @@ def test_nobody_reads_lines_but_the_reader() -> None:
         "records/json_text.py",  # the same
         "processes/worker/own_log.py",  # lines of the collector's own log, on their way to become records
         "journal/identity.py", "ipc/configuration.py", "system/daemonize.py", "ipc/command_socket.py",  # states
-        "query/analysis.py", "stores/postgresql/search.py", "stores/parquet/analysis.py",  # values that were counted
+        "query/analysis.py", "query/long_values.py",  # values that were counted
+        "stores/postgresql/search.py", "stores/parquet/analysis.py",  # the same
         "stores/parquet/segments.py",  # positions
         "stores/parquet/_word_set_py.py",  # all words of a line, as the compiled module cuts them
         "stores/errors/tally.py",  # the few fields of a group, of lines that the compiled module has found
@@ -217,7 +218,7 @@ def test_nobody_reads_lines_but_the_reader() -> None:
         "alerts/receivers/forms.py", "config/receivers.py",  # templates of the configuration
         "alerts/counting.py",  # the time of arrival alone
         "web/client/connection.py", "web/client/search.py",  # answers
-        "query/set_tail.py",  # times of arrival alone, to put files in order
+        "query/set_tail.py", "files/renamed_files.py",  # times of arrival alone, to put files in order
         "processes/master/upgrade/trial.py",  # answers
         "processes/master/upgrade/state.py", "ipc/channel.py", "stores/nats/group.py",
     }  # fmt: skip

@@ -25,11 +25,11 @@ from prefork_logd.stores import apart
 from prefork_logd.stores.apart import SearchApart, open_killable
 from prefork_logd.stores.parquet import costs
 from tests.support.harness import wait_for
+from tests.support.parquet_store import JOURNAL, NOON, make_store
 from tests.support.procfs import cpu_s
 from tests.support.record_logs import write_log
 from tests.support.searching import Stored, check, check_analysis, make_lines
 from tests.support.stores import block, line, never
-from tests.unit.stores.parquet.test_store import JOURNAL, NOON, make_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

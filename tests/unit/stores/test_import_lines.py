@@ -17,7 +17,7 @@ from prefork_logd.records.stored import split_lines
 from prefork_logd.stores import import_lines
 from prefork_logd.stores.import_lines import MOST_NAMED, Imported, import_file, summary
 from tests.support import odd_lines
-from tests.unit.stores.test_rows import corpus_lines
+from tests.support.corpus import corpus_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

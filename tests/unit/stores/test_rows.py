@@ -5,27 +5,13 @@ import json
 import pytest
 from hypothesis import given
 
-from prefork_logd.errors import RecordRejected
-from prefork_logd.inputs.pickles.decode import decode as decode_frame
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
 from prefork_logd.stores import rows
-from tests.support import corpus
+from tests.support.corpus import corpus_lines
 from tests.support.strategies import attributes, bounded
 
 PEER = "192.0.2.7:40000"
-
-
-def corpus_lines():
-    """Return the line of every accepted payload of the corpus."""
-    lines = []
-    for payload in corpus.frames():
-        try:
-            lines.append(render_json(make_record(decode_frame(payload.data), PEER, 1_795_404_245.125)))
-        except RecordRejected:
-            continue
-    assert len(lines) > 512
-    return lines
 
 
 @pytest.mark.slow

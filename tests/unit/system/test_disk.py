@@ -104,6 +104,9 @@ def test_the_content_is_on_the_disk_before_the_name(tmp_path: Path, monkeypatch:
         (b"a\n", 0),
         (b"a\nb", 1),
         (b"no newline", 10),
+        (b"a\n" + b"\0" * 5000, 5000),
+        (b"a\n" + b"x" * (3 * disk.BLOCK_BYTES), 3 * disk.BLOCK_BYTES),
+        (b"\n" + b"x" * (disk.BLOCK_BYTES - 1), disk.BLOCK_BYTES - 1),
         (b"\n" + b"x" * disk.BLOCK_BYTES, disk.BLOCK_BYTES),
     ],
 )

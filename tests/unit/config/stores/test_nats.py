@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from prefork_logd.config.stores.nats import NatsStoreSettings
-from tests.unit.config.test_load import problems
+from tests.support.settings import problems
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from prefork_logd.config.load import loads
 from prefork_logd.config.show import effective, printable
 from prefork_logd.config.stores.postgresql import PostgresqlStoreSettings
-from tests.unit.config.test_load import STATE, problems
+from tests.support.settings import STATE, problems
 
 TYPE = '[[store]]\ntype = "postgresql"\n'
 

@@ -9,6 +9,7 @@ from prefork_logd.errors import RecordRejected
 from prefork_logd.inputs.pickles.decode import DEFAULT_BUDGET, Budget, decode, decode_holed, decode_symbolically
 from tests.support import corpus, lines, strategies
 from tests.support.contained import contained
+from tests.support.corpus import mutated
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -217,33 +218,12 @@ def test_too_many_values_are_cut():
     assert found["n"] == 1
 
 
-def _mutated(chance, seeds):
-    """Return a corpus payload with bits flipped, parts cut, repeated or spliced in, opcodes put in."""
-    data = bytearray(chance.choice(seeds))
-    for _ in range(chance.choice((1, 1, 2, 3, 8))):
-        at = chance.randrange(len(data) + 1)
-        other = chance.choice(seeds)
-        start = chance.randrange(len(other))
-        match chance.randrange(5):
-            case 0:
-                data[at : at + 1] = bytes([chance.randrange(256)])
-            case 1:
-                del data[at : at + chance.choice((1, 2, 5, 50))]
-            case 2:
-                data[at:at] = other[start : start + chance.choice((1, 5, 20, 100, 1000))]
-            case 3:
-                data[at:at] = bytes([chance.choice(b"()012.FGIKNRSUX]abdehiloqstu}\x81\x85\x86\x8f\x90\x93\x94")])
-            case 4:
-                data[at:at] = data[at : at + 20] * chance.choice((1, 3, 100))
-    return bytes(data)
-
-
 def _fuzz(count):
     chance = random.Random(20_261_123)
     seeds = [payload.data for payload in corpus.frames() if 0 < len(payload.data) < 3_000]
     accepted = 0
     for _ in range(count):
-        data = _mutated(chance, seeds)
+        data = mutated(chance, seeds)
         attributes = _decoded(data)
         if attributes is not None:
             accepted += 1

@@ -16,7 +16,7 @@ from prefork_logd.ipc.scoreboard import (
 )
 from prefork_logd.processes.master import named_counters
 from prefork_logd.processes.master.upgrade.state import InheritedCounters
-from tests.unit.processes.master.upgrade.test_state import _state
+from tests.support.children import make_state
 
 
 def test_many_listeners_share_the_last_counters() -> None:
@@ -53,7 +53,7 @@ def test_they_go_on_over_two_upgrades() -> None:
         board.reasons(4)[0] = 2
         board.limit(1, 5)[LimitField.DROPPED] = board.limit(9, 5)[LimitField.LIMITED] = 4
         board.store(3)[StoreField.RECORDS] = 7
-        state = _state(
+        state = make_state(
             board_fd=os.dup(board.fd),
             layout=LAYOUT,
             named=named_counters.named_cells(board, bind, stores, limits),

@@ -23,7 +23,7 @@ from prefork_logd.processes.shipper.shipper import Shipper
 from prefork_logd.stores.base import split_block
 from prefork_logd.stores.dead_letters import read_letters
 from prefork_logd.system.log import LOGGER
-from tests.unit.processes.writer.test_record_log import PLACE, Writer
+from tests.support.writer_log import PLACE, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -7,10 +7,10 @@ import pytest
 from prefork_logd.stores.parquet import segments
 from prefork_logd.stores.parquet.merging import Merger
 from prefork_logd.stores.parquet.search import open_search
+from tests.support.parquet_store import JOURNAL, make_store
 from tests.support.record_logs import write_log
 from tests.support.searching import Stored, make_lines
 from tests.support.stores import block, never
-from tests.unit.stores.parquet.test_store import JOURNAL, make_store
 
 
 @pytest.fixture(scope="module", params=["segments", "merged, and the journal"])

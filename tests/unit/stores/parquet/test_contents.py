@@ -16,9 +16,9 @@ from prefork_logd.stores.parquet.merging import Merger
 from prefork_logd.stores.parquet.needs import Every, Some
 from prefork_logd.stores.parquet.search import ParquetSearch
 from prefork_logd.stores.parquet.snapshot import Snapshot
+from tests.support.parquet_store import JOURNAL, NOON, make_store
 from tests.support.record_logs import write_log
 from tests.support.stores import block, line, never
-from tests.unit.stores.parquet.test_store import JOURNAL, NOON, make_store
 
 
 @pytest.fixture

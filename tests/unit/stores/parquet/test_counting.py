@@ -13,9 +13,9 @@ from prefork_logd.query.tree import EVERYTHING, NOTHING, level_from
 from prefork_logd.stores.parquet.counting import is_about_levels, whole_minutes
 from prefork_logd.stores.parquet.filters_sql import Bounds
 from prefork_logd.stores.parquet.search import open_search
+from tests.support.parquet_store import JOURNAL, NOON, make_store
 from tests.support.stores import block, line, never
 from tests.support.strategies import bounded
-from tests.unit.stores.parquet.test_store import JOURNAL, NOON, make_store
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from prefork_logd.stores.parquet import segments
 from prefork_logd.stores.parquet.footer import FooterError, make_footer, moved, read_footer
 from prefork_logd.stores.parquet.index import read_tail
+from tests.support.parquet_store import written
 from tests.support.strategies import bounded
-from tests.unit.stores.parquet.test_store import written
 
 
 @pytest.fixture(scope="module")

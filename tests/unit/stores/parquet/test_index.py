@@ -7,8 +7,8 @@ import pytest
 
 from prefork_logd.stores.parquet import engine, index, segments
 from prefork_logd.stores.parquet.index import joined, read_index
+from tests.support.parquet_store import JOURNAL, NOON, make_store, written
 from tests.support.stores import block, line, never
-from tests.unit.stores.parquet.test_store import JOURNAL, NOON, make_store, written
 
 MINUTE = int(NOON) // 60
 

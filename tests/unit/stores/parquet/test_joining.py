@@ -11,7 +11,7 @@ from prefork_logd.stores.parquet import engine, joining, merging, segments
 from prefork_logd.stores.parquet.index import add_index, read_index
 from prefork_logd.stores.parquet.merging import Merger
 from prefork_logd.stores.parquet.search import open_search
-from tests.unit.stores.parquet.test_store import NOON, lines_of, written
+from tests.support.parquet_store import NOON, lines_of, written
 
 
 @pytest.fixture(autouse=True)

@@ -11,19 +11,10 @@ from prefork_logd.errors import StoreError
 from prefork_logd.query.filters import Filters
 from prefork_logd.stores.parquet import merging, segments
 from prefork_logd.stores.parquet.merging import Merger, choose_parts
-from prefork_logd.stores.parquet.segments import Segment
-from tests.unit.stores.parquet.test_store import JOURNAL, NOON, lines_of, make_store, written
+from tests.support.parquet_store import JOURNAL, NOON, lines_of, make_store, some, written
 
 HOUR = 3600.0
 DAY = 86_400.0
-
-
-def some(count, day="2026-11-24", first=0, written_s=NOON, nbytes=10, journal=JOURNAL):
-    """Return neighbours of one record each."""
-    return [
-        Segment(segments.Path(f"{journal}{at}"), day, journal, at, at + 1, nbytes, written_s)
-        for at in range(first, first + count)
-    ]
 
 
 def test_a_day_that_is_over_becomes_one_segment():

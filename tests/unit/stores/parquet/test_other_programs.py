@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.parquet_store import JOURNAL, NOON, make_store
 from tests.support.stores import block, line, never
-from tests.unit.stores.parquet.test_store import JOURNAL, NOON, make_store
 
 DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "parquet.md"
 ANSWER = [("shop.orders", 3), ("shop.cart", 1)]

@@ -7,8 +7,7 @@ import types
 from prefork_logd.stores.parquet import retention, segments
 from prefork_logd.stores.parquet.retention import Retention, choose_above, choose_expired, choose_for_space
 from prefork_logd.stores.parquet.segments import Directory
-from tests.unit.stores.parquet.test_merging import some
-from tests.unit.stores.parquet.test_segments import segment
+from tests.support.parquet_store import segment, some
 
 NOON = 1_795_521_600.0
 DAY = 86_400.0

@@ -22,10 +22,10 @@ from prefork_logd.stores.parquet import engine, segments, slices, snapshot
 from prefork_logd.stores.parquet import search as parquet_search
 from prefork_logd.stores.parquet.search import open_search
 from tests.support import procfs
+from tests.support.parquet_store import JOURNAL, NOON, make_store, numbered, written
 from tests.support.record_logs import write_log
 from tests.support.searching import DAY, START, check
 from tests.support.stores import block, line, never
-from tests.unit.stores.parquet.test_store import JOURNAL, NOON, make_store, numbered, written
 
 
 def test_no_filter_finds_everything(found):

@@ -14,8 +14,8 @@ from prefork_logd.query.statistics import parse as parse_statistics
 from prefork_logd.query.tree import EVERYTHING, level_from
 from prefork_logd.stores.parquet import search as parquet_search
 from prefork_logd.stores.parquet.search import open_search
+from tests.support.parquet_store import JOURNAL, NOON, make_store
 from tests.support.stores import block, line, never
-from tests.unit.stores.parquet.test_store import JOURNAL, NOON, make_store
 
 RECORD_BYTES = 250_000
 

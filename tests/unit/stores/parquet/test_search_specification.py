@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 
 from prefork_logd.stores.parquet.search import open_search
+from tests.support.parquet_store import JOURNAL, make_store
 from tests.support.searching import Stored, check, check_analysis, filters, make_lines
 from tests.support.stores import block, never
 from tests.support.strategies import bounded
-from tests.unit.stores.parquet.test_store import JOURNAL, make_store
 
 
 @pytest.mark.slow

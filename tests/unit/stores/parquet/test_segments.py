@@ -6,19 +6,10 @@ import os
 import pytest
 
 from prefork_logd.stores.parquet import segments
-from prefork_logd.stores.parquet.segments import Directory, Segment
+from prefork_logd.stores.parquet.segments import Directory
+from tests.support.parquet_store import JOURNAL, segment
 
-JOURNAL = "ab" * 16
 OTHER = "cd" * 16
-
-
-def segment(root, first, following, day="2026-11-29", journal=JOURNAL, nbytes=10, written_s=0.0):
-    """Return a segment, and make its file."""
-    path = segments.segment_path(root, day, journal, first, following)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"x" * nbytes)
-    os.utime(path, (written_s, written_s))
-    return Segment(path, day, journal, first, following, nbytes, written_s)
 
 
 def test_found_in_the_order_of_days_journals_and_numbers(tmp_path):

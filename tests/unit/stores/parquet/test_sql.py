@@ -7,7 +7,7 @@ import pytest
 from prefork_logd.errors import StoreError
 from prefork_logd.stores.parquet import sql
 from prefork_logd.stores.parquet.search import open_search
-from tests.unit.stores.parquet.test_store import written
+from tests.support.parquet_store import written
 
 
 @pytest.fixture

@@ -1,63 +1,20 @@
 """The Parquet store: each record once, in the directory of its day, whatever happens in between."""
 
-import contextlib
 import os
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.errors import StoreError
-from prefork_logd.query.filters import Filters
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
 from prefork_logd.stores.parquet import segments, store
-from prefork_logd.stores.parquet.search import open_search
-from prefork_logd.stores.parquet.store import ParquetStore
+from tests.support.corpus import corpus_lines
 from tests.support.odd_lines import records as odd_records
+from tests.support.parquet_store import DAY, JOURNAL, NOON, lines_of, make_store, numbered, written
 from tests.support.stores import block, line, never
 from tests.support.strategies import attributes, bounded
-from tests.unit.stores.test_rows import corpus_lines
-
-JOURNAL = "0123456789abcdef" * 2
-NOON = 1_795_521_600.0
-"""2026-11-24, 12:00 UTC."""
-DAY = 86_400.0
-
-
-def make_store(root, **given):
-    """Return a store in a directory."""
-    return ParquetStore(ParquetStoreSettings(path=str(root), **given))
-
-
-def numbered(first, count, received=NOON):
-    """Return lines whose `created` is in their order."""
-    return [line(received + number / 1e3, msg=f"record {number}") for number in range(first, first + count)]
-
-
-def written(root, counts):
-    """Return a store with a segment of each number of records, and the lines; every fifth has a lone surrogate."""
-    made = make_store(root)
-    made.open(JOURNAL)
-    lines, first = [], 0
-    for count in counts:
-        some = [
-            line(NOON + at / 1e3, msg=f"record {at}" + ("\udcff" if at % 5 == 4 else ""), n=at)
-            for at in range(first, first + count)
-        ]
-        made.write([block(first, some)], never)
-        lines += some
-        first += count
-    return made, lines
-
-
-def lines_of(root, journal=None):
-    """Return all lines of a store."""
-    with contextlib.closing(open_search(ParquetStoreSettings(path=str(root)), journal)) as search:
-        found = [*search.lines(Filters())]
-        assert search.problems == []
-        return found
 
 
 def names(root):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import msgspec
 import pytest
 
-from prefork_logd.ipc.scoreboard import LAYOUT, WRITER_SLOT, Field, OutputField, Scoreboard
+from prefork_logd.ipc.scoreboard import WRITER_SLOT, Field, OutputField, Scoreboard
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import State
 from prefork_logd.processes.master.upgrade.state import (
-    FORMAT,
     Counters,
     InheritedChild,
     InheritedCounters,
@@ -20,23 +18,13 @@ from prefork_logd.processes.master.upgrade.state import (
     UpgradeState,
 )
 from prefork_logd.processes.master.upgrade.upgrader import inheritance
-from tests.support.children import make_child
-
-
-def _state(**fields: Any) -> UpgradeState:
-    given: dict[str, Any] = {
-        "format": FORMAT, "version": "1.2.3", "config": "", "overrides": {"workers": 2}, "directory": "/", "home": "/",
-        "started_s": 1.5, "next_spawn_id": 8, "reloads": 3, "worker_target": 2, "sockets": [], "lock_fd": 3,
-        "command_fd": 4, "answer_fds": [], "board_fd": 5, "layout": LAYOUT, "output_ids": {}, "last_output_id": 0,
-        "configurations": [], "children": [], "counters": Counters(), "restarts": {},
-    }  # fmt: skip
-    return UpgradeState(**given | fields)
+from tests.support.children import make_child, make_state
 
 
 def test_a_state_comes_back_as_it_was_written() -> None:
     """Through a file in memory; the descriptor is closed."""
     child = InheritedChild("worker", 1, "RUNNING", 77, 9, 1.5, 0, 1, 1, 10, 11)
-    state = _state(
+    state = make_state(
         sockets=[InheritedSocket(6, "any", is_own=True)], children=[child], restarts={0: 1}, output_ids={"/a": 1},
         counters=Counters({1: {"RECORDS": 7}}, {"/a": {"BYTES": 9}}), answer_fds=[7], client_fds=[8], lifeline_fd=9,
     )  # fmt: skip
@@ -51,21 +39,21 @@ def test_every_descriptor_is_named_once() -> None:
     child = InheritedChild("worker", 1, "RUNNING", 77, 9, 1.5, 0, 1, 1, 10, 11)
     bare = InheritedChild("writer", 0, "RUNNING", 78, 8, 1.5, 0, 1, 1, 12, -1)
     sockets = [InheritedSocket(6, "any", is_own=True)]
-    state = _state(sockets=sockets, children=[child, bare], answer_fds=[7], client_fds=[8], lifeline_fd=9)
+    state = make_state(sockets=sockets, children=[child, bare], answer_fds=[7], client_fds=[8], lifeline_fd=9)
     assert sorted(state.descriptors()) == list(range(3, 13))
-    assert sorted(_state().descriptors()) == [3, 4, 5]
+    assert sorted(make_state().descriptors()) == [3, 4, 5]
 
 
 def test_fields_of_a_later_version_are_passed_over() -> None:
     """So that a version may add some."""
     fd = os.memfd_create("state", os.MFD_CLOEXEC)
-    os.write(fd, msgspec.json.encode(msgspec.to_builtins(_state()) | {"weather": "fine"}))
-    assert UpgradeState.from_file(fd) == _state()
+    os.write(fd, msgspec.json.encode(msgspec.to_builtins(make_state()) | {"weather": "fine"}))
+    assert UpgradeState.from_file(fd) == make_state()
 
 
 def test_settings_of_another_version_are_no_obstacle() -> None:
     """The file is read anew then."""
-    assert _state(configurations=[msgspec.Raw(b'{"generation": 1}')]).taken_configurations() == []
+    assert make_state(configurations=[msgspec.Raw(b'{"generation": 1}')]).taken_configurations() == []
 
 
 def test_only_children_that_can_be_talked_to_are_inherited() -> None:
@@ -83,7 +71,7 @@ def test_counters_go_on_over_programs() -> None:
     board.slot(1)[Field.RECORDS], board.slot(WRITER_SLOT)[Field.STARTS] = 7, 2
     board.output(4)[OutputField.BYTES] = 9
     before = Counters({1: {"RECORDS": 100}}, {"/a": {"BYTES": 1000}})
-    carried.inherit(_state(board_fd=os.dup(board.fd), output_ids={"/a": 4}, counters=before))
+    carried.inherit(make_state(board_fd=os.dup(board.fd), output_ids={"/a": 4}, counters=before))
     assert carried.total("RECORDS") == 107
     assert carried.of_output("/a", "BYTES") == 1009
     assert (carried.of_old(1, "RECORDS"), carried.of_worker(1, "RECORDS")) == (7, 100)
