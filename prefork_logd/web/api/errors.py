@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from prefork_logd.query.fingerprints import ALGORITHMS, VARIANT, fingerprint
+from prefork_logd.records.stored import read_fields
 from prefork_logd.stores.errors.book import LONGEST_NOTE, ORDERS, Book, Details, Row, Wanted
 from prefork_logd.stores.errors.states import STATES
+from prefork_logd.web.api import records
 from prefork_logd.web.api.endpoint import Asked, Call, NotFoundError
 from prefork_logd.web.api.parameters import Parameter
 from prefork_logd.web.visitors import ADMIN
@@ -88,6 +91,26 @@ async def group(asked: Asked) -> Details:
     return await _with_book(asked, lambda book: book.details(_key(asked)))
 
 
+async def group_of_record(asked: Asked) -> Row:
+    """Return the group that a record is counted in; of a place that was split off its own one."""
+    found = await records.find(asked)
+    record = read_fields(found.line)
+    keys = [fingerprint(record, version) for base in reversed(ALGORITHMS) for version in (base + VARIANT, base)]
+    known = [key for key in keys if key is not None]
+    if not known:
+        raise NotFoundError(f"record {found.id} is not an error, so no group counts it")
+
+    def first(book: Book) -> Row:
+        for key in known:
+            with contextlib.suppress(ValueError):
+                return book.row(key)
+        raise ValueError(
+            f"no group counts record {found.id}: it was stored before errors were counted, or its group was removed"
+        )
+
+    return await _with_book(asked, first)
+
+
 async def change(asked: Asked) -> Row:
     """Do something with a group, in the name of the user."""
     wanted: Change = asked.body
@@ -122,6 +145,14 @@ async def _with_book(asked: Asked, work: Callable[[Book], T]) -> T:
 
 
 CALLS = (
+    Call(
+        path="/records/{id}/group",
+        summary="Get the group of errors that a record is counted in.",
+        handle=group_of_record,
+        answer=Row,
+        parameters=records.ONE,
+        for_shares=False,
+    ),
     Call(
         path="/errors",
         summary="List groups of errors.",

@@ -79,15 +79,16 @@ def read_page(lease: Lease, filters: Filters, cursor: Cursor | None) -> tuple[li
 
 async def record(asked: Asked) -> FoundRecord:
     """Return one record."""
-    return found_record(await _found(asked))
+    return found_record(await find(asked))
 
 
 async def line(asked: Asked) -> Response:
     """Return the stored line of a record, byte for byte."""
-    return Response((await _found(asked)).line, headers=HEADERS, media_type="application/json")
+    return Response((await find(asked)).line, headers=HEADERS, media_type="application/json")
 
 
-async def _found(asked: Asked) -> Found:
+async def find(asked: Asked) -> Found:
+    """Return the record whose id is in the path. Raises NotFoundError, ParameterError, StoreError."""
     return await asked.search(lambda lease: _get(asked, lease))
 
 

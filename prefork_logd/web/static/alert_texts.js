@@ -23,14 +23,14 @@ export function stateBadge(one) {
 
 /** Return a sentence about what a rule looks for, as nodes. */
 export function ruleSentence(rule) {
-  if (rule.on === "count") return [Number(rule.above) ? `More than ${formatCount(rule.above, "record")}` : "Any record", ` within ${rule.window}`, of(rule), rule.by ? [", by ", h("code", {}, shown(rule.by, false))] : null];
-  if (rule.on === "absence") return [`No record within ${rule.window}`, of(rule)];
+  if (rule.on === "count") return [Number(rule.above) ? `More than ${formatCount(rule.above, "record")}` : "Any record", of(rule), ` within ${rule.window}`, rule.by ? [", by ", h("code", {}, shown(rule.by, false))] : null];
+  if (rule.on === "absence") return ["No record", of(rule), ` within ${rule.window}`];
   const what = rule.on === "new-group" ? "A new group of errors" : "A group of errors that comes back";
   return [what, rule.service ? [" of ", h("code", {}, shown(rule.service, false))] : null, rule.text ? [" with ", h("code", {}, shown(rule.text, false))] : null];
 }
 
 function of(rule) {
-  return [" of ", rule.query ? h("code", {}, shown(rule.query, false)) : "all records", rule.store ? [" in ", h("code", {}, shown(rule.store, false))] : null];
+  return [rule.query ? [" with ", h("code", {}, shown(rule.query, false))] : null, rule.store ? [" in ", h("code", {}, shown(rule.store, false))] : null];
 }
 
 /** Return the value of a rule at its last evaluation. */

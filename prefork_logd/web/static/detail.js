@@ -4,7 +4,7 @@
  * Does not know how a record was found.
  */
 
-import { text as fetchText } from "./api.js";
+import { get, text as fetchText } from "./api.js";
 import { announce, button, copy, h, shown } from "./dom.js";
 import { levelClass } from "./levels.js";
 import { plain } from "./json.js";
@@ -18,6 +18,7 @@ import { valueList } from "./value_tree.js";
 
 const OTHER_PLACES = new Set(["message", "exc_text", "stack_info", "extra", "created", "time", "received", "exception", "truncated"]);
 const MOST_CHARACTERS = 20000;
+const ERROR = 40;
 const TRACE_KEYS = ["trace_id", "traceId", "otelTraceID", "dd.trace_id", "traceparent", "request_id"];
 const SAMES = [
   ["", "All records"],
@@ -56,7 +57,15 @@ function traceOf(record) {
   return null;
 }
 
-/** The panel of one record. `actions`: include, exclude, column, search, context, linkTo; close, if it can be closed. */
+/** Return whether a record belongs to a group of errors. */
+function isError(record) {
+  return Number(record.levelno) >= ERROR || Boolean(record.exc_text) || Boolean(record.exception);
+}
+
+/**
+ * The panel of one record. `actions`: include, exclude, column, search, context, linkTo; `store` returns the name of the
+ * record's store, "" for the first one; `openGroup` if it can be opened; close, if it can be closed.
+ */
 export class Detail {
   constructor(place, actions) {
     this.place = place;
@@ -107,9 +116,10 @@ export class Detail {
       { class: "detail-tools" },
       context,
       trace ? button({ text: "Follow trace", name: "search", kind: "small", title: `All records with ${trace.field} ${trace.value}`, onclick: () => this.actions.search(condition(trace.field, trace.value)) }) : null,
+      this.actions.openGroup && isError(record) ? button({ text: "Error group", name: "list", kind: "small", title: "How often this error has come, since when, and in which versions", onclick: () => this.openGroup(one) }) : null,
       button({ text: "JSON", name: "copy", kind: "small", title: "Copy the stored line", onclick: () => this.copyLine(one) }),
       button({ text: "Link", name: "link", kind: "small", title: "Copy a link to this record", onclick: () => this.copyAddress(one) }),
-      button({ text: "Command", name: "terminal", kind: "small", title: "Copy a command that prints this record with its neighbours", onclick: () => copy(`prefork-logd query --around ${one.id}`, "Command") }),
+      button({ text: "Command", name: "terminal", kind: "small", title: "Copy a command that prints this record with its neighbours", onclick: () => copy(this.command(one), "Command") }),
     );
     attachMenu(context, "Context", (menu, close) => {
       const open = (same) => () => {
@@ -129,9 +139,24 @@ export class Detail {
     }
   }
 
+  command(one) {
+    const store = this.actions.store();
+    const quoted = /^[\w.-]+$/.test(store) ? store : `'${store.replaceAll("'", "'\\''")}'`;
+    return `prefork-logd query --around ${one.id}${store ? ` --store ${quoted}` : ""}`;
+  }
+
+  async openGroup(one) {
+    try {
+      const { id } = await get(`/records/${one.id}/group`, { store: this.actions.store() });
+      this.actions.openGroup(id);
+    } catch (error) {
+      announce(error.message);
+    }
+  }
+
   async copyLine(one) {
     try {
-      await copy((await fetchText(`/records/${one.id}/line`)).trimEnd(), "Stored line");
+      await copy((await fetchText(`/records/${one.id}/line`, { store: this.actions.store() })).trimEnd(), "Stored line");
     } catch (error) {
       announce(error.message);
     }

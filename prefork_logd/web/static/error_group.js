@@ -37,6 +37,7 @@ export class ErrorGroup {
       search: (one) => location.assign(`/?${new URLSearchParams({ q: one, since: "all" })}`),
       context: (one, same) => location.assign(`/?${new URLSearchParams({ around: one.id, same })}`),
       linkTo: (one) => this.recordAddress(one),
+      store: () => "",
     });
     this.makeFrame();
   }

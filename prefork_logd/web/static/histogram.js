@@ -8,7 +8,7 @@ import { Brush } from "./brush.js";
 import { h, svg } from "./dom.js";
 import { LEVELS, levelClass } from "./levels.js";
 import { formatCount } from "./numbers.js";
-import { dateTime, duration, tick, ticks } from "./time.js";
+import { dateTime, duration, slotName, tick, ticks } from "./time.js";
 
 const HEIGHT = 80;
 const STACK = LEVELS.toReversed();
@@ -117,7 +117,7 @@ export class Histogram {
       span.style.left = `${left}px`;
       spans.push(span);
     }
-    this.axis.replaceChildren(...spans, h("span", { class: "scale" }, `max ${most.toLocaleString("en")} / ${duration(slot_s)}`));
+    this.axis.replaceChildren(...spans, h("span", { class: "scale" }, `max ${most.toLocaleString("en")} / ${slotName(slot_s)}`));
   }
 
   description() {

@@ -59,7 +59,7 @@ export function processes(collector) {
   const rows = (collector.children ?? []).map((child) => {
     const isWell = child.state === undefined || child.state === "running";
     return [
-      `${child.kind}${child.kind === "worker" ? ` ${child.index}` : ""}${child.store ? ` ${child.store}` : ""}`,
+      `${child.kind === "web" ? "page" : child.kind}${child.kind === "worker" ? ` ${child.index}` : ""}${child.store ? ` ${child.store}` : ""}`,
       child.pid ? String(child.pid) : "-",
       [String(child.state ?? ""), isWell ? "" : "bad"],
       child.kind === "worker" ? number(child.connections) : "",

@@ -53,11 +53,11 @@ export class Results {
   /** Add to such a state what may be wrong with the query; `linkTo` returns the address of the query that may be meant. */
   suggest(hints, linkTo) {
     const items = hints.map(({ column, message, query }) =>
-      h("li", {}, h("span", {}, shown(`Column ${column}: ${message}.`, false)), query ? h("a", { class: "button small", href: linkTo(query) }, h("code", {}, shown(query, false))) : null),
+      h("li", {}, h("span", {}, shown(`Column ${column}: ${message}.`, false)), query ? h("a", { class: "button small", href: linkTo(query) }, h("span", {}, h("code", {}, shown(query, false)))) : null),
     );
-    const list = h("div", { role: "status" });
+    const list = h("div", { role: "status", "aria-label": "What may be meant" });
     this.place.querySelector(".state")?.append(list);
-    if (items.length > 0) list.append(h("h3", {}, "What may be meant"), h("ul", { class: "hints" }, items));
+    if (items.length > 0) list.append(h("ul", { class: "hints" }, items));
   }
 
   reset(...content) {

@@ -49,6 +49,8 @@ const detail = new Detail(place("detail"), {
   context: openContext,
   close: closeDetail,
   linkTo,
+  store: () => state.store,
+  openGroup: (id) => location.assign(`/errors/${id}`),
 });
 const results = new Results(place("results"), {
   open: openRecord,

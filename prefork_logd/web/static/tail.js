@@ -43,6 +43,8 @@ const detail = new Detail(place("detail"), {
   context: (one, same) => location.assign(searchAddress({ around: one.id, same })),
   close: closeDetail,
   linkTo: (one) => searchAddress({ record: one.id }),
+  store: () => state.store,
+  openGroup: (id) => location.assign(`/errors/${id}`),
 });
 
 function searchAddress(part) {

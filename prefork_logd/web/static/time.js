@@ -15,6 +15,12 @@ export const RANGES = [
   ["30d", "Last 30 days"],
   ["all", "All records"],
 ];
+const SLOT_UNITS = [
+  [86400, "day"],
+  [3600, "h"],
+  [60, "min"],
+  [1, "s"],
+];
 const UNITS = { s: 1, m: 60, h: 3600, d: 86400, w: 604800 };
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 1209600];
 const formats = new Map();
@@ -104,6 +110,15 @@ export function duration(length_s) {
   if (length_s < 120) return `${Math.round(length_s)} s`;
   if (length_s < 7200) return `${Math.round(length_s / 60)} min`;
   return length_s < 172800 ? `${Math.round(length_s / 3600)} h` : formatCount(length_s / 86400, "day");
+}
+
+/** Return the length of a slot as it follows "a": `h`, `5 min`, `day`. */
+export function slotName(length_s) {
+  const whole = SLOT_UNITS.find(([unit]) => length_s % unit === 0);
+  if (!whole) return duration(length_s);
+  const [unit, name] = whole;
+  const count = length_s / unit;
+  return count === 1 ? name : `${count} ${name}${name === "day" ? "s" : ""}`;
 }
 
 /** Return the seconds of a relative time such as `15m`; null for another text. */

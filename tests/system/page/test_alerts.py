@@ -176,7 +176,7 @@ def test_a_rule_is_silenced_tested_changed_and_removed(running: Running, visit: 
     page.get_by_label("Of each value of the field").fill("tenant")
     page.get_by_role("button", name="Save").click()
     page.locator("#title", has_text="changed").wait_for()
-    page.get_by_text("More than 7 records within 3s of nothing, by tenant").wait_for()
+    page.get_by_text("More than 7 records with nothing within 3s, by tenant").wait_for()
     page.get_by_role("button", name="Remove", exact=True).click()
     page.get_by_role("button", name="Remove it").click()
     page.locator(".alerts .table").first.wait_for()

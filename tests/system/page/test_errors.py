@@ -374,3 +374,15 @@ def test_an_ended_page_is_asked_again(running: Shop, visit: Callable[..., Visit]
     page.unroute("**/api/v1/errors*")
     page.locator("#summary:not(.error-text)").wait_for()
     tab.complaints.clear()  # the browser notes the requests that failed
+
+
+def test_a_record_opens_its_group(running: Shop, visit: Callable[..., Visit]) -> None:
+    """From the search of somebody who has found an error; Back leads to the record."""
+    tab = visit(running.site)
+    page = tab.open("/?since=all&q=PaymentError")
+    page.locator("tr.record").first.click()
+    page.get_by_role("button", name="Error group").click()
+    page.locator(".error-group h1", has_text="PaymentError").wait_for()
+    page.go_back()
+    page.locator("#detail h2").wait_for()
+    assert "PaymentError" in page.locator("#detail .traceback").inner_text()

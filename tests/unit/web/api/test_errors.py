@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.page import Anybody, Client, bounds, make_page, make_settings
-from tests.support.stores import block, never
+from tests.support.page import JOURNAL, Anybody, Client, bounds, make_page, make_settings, seed
+from tests.support.stores import NOW, block, line, never
 from tests.unit.stores.errors.test_store import failed, opened
 
 if TYPE_CHECKING:
@@ -109,6 +109,29 @@ def test_who_may_do_what(tmp_path: Path) -> None:
     with contextlib.closing(make_client(tmp_path / "b", Anybody(("view",), bounds("level>=ERROR")))) as shared:
         paths = ("/errors", "/errors/services", f"/errors/{key}")
         assert [shared.get(path).status_code for path in paths] == [403] * 3
+
+
+def test_a_record_leads_to_its_group(tmp_path: Path) -> None:
+    """To that of its place if this was split off; other records, and errors that no group counts, lead nowhere."""
+    settings = make_settings(tmp_path)
+    counted = [failed(1), failed(2), failed(3).replace(b"line 17", b"line 18")]
+    with opened(settings.errors) as store:
+        store.write([block(0, counted)], never)
+    seed(settings, [*counted, line(NOW, levelno=20), failed(5).replace(b"in add", b"in charge")])
+    with contextlib.closing(Client(make_page(settings))) as client:
+        (group,) = client.get("/errors").json()["groups"]
+        answers = [client.get(f"/records/{JOURNAL}-{number}/group") for number in range(6)]
+        assert [one.status_code for one in answers] == [200, 200, 200, 404, 404, 404]
+        assert {one.json()["id"] for one in answers[:3]} == {group["id"]}
+        assert "is not an error" in answers[3].json()["error"]["message"]
+        assert "no group counts record" in answers[4].json()["error"]["message"]
+        places = [one["name"] for one in client.get(f"/errors/{group['id']}").json()["variants"]]
+        assert len(places) == 2
+        split = client.request("POST", f"/errors/{group['id']}", json={"action": "split", "text": places[1]}).json()[
+            "id"
+        ]
+        ids = [client.get(f"/records/{JOURNAL}-{number}/group").json()["id"] for number in range(3)]
+        assert sorted(ids) == sorted([group["id"], group["id"], split])
 
 
 def test_without_groups(tmp_path: Path) -> None:
