@@ -10,7 +10,6 @@ fill and its client waits; others are not affected.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections import OrderedDict
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from prefork_logd.config.values import format_count
 from prefork_logd.ipc.client_table import Usage
 from prefork_logd.ipc.scoreboard import Field, LimitField
-from prefork_logd.processes.worker.held_memory import HeldMemory
+from prefork_logd.processes.worker.held_memory import HeldMemory, find_able, find_full
 from prefork_logd.processes.worker.limited_client import NO_USAGE, Client, Match, describe_rates
 from prefork_logd.system.log import RateLimitedLog
 
@@ -63,7 +62,10 @@ class _Limit(NamedTuple):
 
 
 class ClientLimits:
-    """The limits of one worker."""
+    """The limits of one worker.
+
+    Longer than other classes: the places, rates and memory of a client depend on each other.
+    """
 
     def __init__(
         self, port: WorkerPort, board: Scoreboard, slot: int, give_up: Callable[[Connection, str], None]
@@ -185,7 +187,7 @@ class ClientLimits:
 
     def _part(self, connection: Connection, client: Client[Connection]) -> None:
         client.end_wait(connection, self._port.loop.now_s)
-        client.served.discard(connection)
+        client.served.pop(connection, None)
         self.memory.forget(connection, client)
         client.connections -= 1
         self._sync(client)
@@ -228,8 +230,7 @@ class ClientLimits:
                 self._sync(client)
             allowed = client.budget.allowed(now_s)
             if client.share and allowed:
-                allowed = 0 if connection in client.served else min(allowed, client.share)
-                client.served.add(connection)
+                allowed = min(allowed, max(0, client.share - client.served.get(connection, 0)))
             if allowed < count:
                 count, self._short = allowed, client
             if not count:
@@ -240,12 +241,26 @@ class ClientLimits:
         """Count records that were taken from a connection."""
         for client in connection.clients:
             client.take(records, nbytes)
+            if client.share:
+                client.served[connection] = client.served.get(connection, 0) + records
 
     def keep_waiting(self, connection: Connection) -> None:
         """Read a connection no more until the budget that ended its `allowance` is filled."""
         client = self._begin_beyond_rate("it waits")
         client.begin_wait(connection, self._port.loop.now_s)
         connection.parked = True
+
+    def waits_for_memory(self, connection: Connection) -> bool:
+        """Tell whether a connection is not read now, because records of its client that wait fill its memory."""
+        if self._is_lifted or connection.is_leaving or connection.input is None or connection.input.is_greeting:
+            return False
+        client = find_full(connection)
+        if client is None:
+            return False
+        self._begin_beyond(client, "sends more than its rates, and fills its memory; it waits")
+        client.begin_wait(connection, self._port.loop.now_s)
+        connection.parked = True
+        return True
 
     @property
     def drops(self) -> bool:
@@ -317,7 +332,7 @@ class ClientLimits:
         """Read connections that wait, as many as the budget has records for, each for its share of them."""
         self._sync(client)
         allowed = client.budget.allowed(self._port.loop.now_s)
-        released = list(itertools.islice(client.waiting, allowed))
+        released = find_able(client, allowed)
         client.share = max(1, allowed // max(1, len(released)))
         for connection in released:
             self.release(connection)

@@ -85,8 +85,8 @@ class ConnectionOwner(Protocol):
     def enter(self, connection: Connection) -> bool:
         """Decide whether a connection without a place is read; return the decision."""
 
-    def reads_little(self, connection: Connection) -> bool:
-        """Tell whether little of a connection under limits is to be read at a time."""
+    def most_to_read(self, connection: Connection) -> int:
+        """Return how many bytes of a connection under limits are read at a time; 0: it waits for memory."""
 
     def postpone(self, connection: Connection) -> None:
         """Read a connection once reading goes on."""
@@ -350,8 +350,9 @@ class Connection:
         owner, fd = self.owner, self.fd
         budget = TURN_BYTES
         while not owner.paused:
-            is_little = owner.rest_bytes >= REST_BYTES or (bool(self.clients) and owner.reads_little(self))
-            buffer = owner.buffer[:SMALL_READ_BYTES] if is_little else owner.buffer
+            if not (most := owner.most_to_read(self) if self.clients else READ_BYTES):
+                return
+            buffer = owner.buffer[: most if owner.rest_bytes < REST_BYTES else SMALL_READ_BYTES]
             try:
                 nbytes = os.readv(fd, (buffer,)) if self.tls is None else self._decrypt(self.tls, buffer)
             except BlockingIOError:

@@ -9,10 +9,11 @@ its client says about itself, or from another worker with a half-received record
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.values import format_count
-from prefork_logd.processes.worker.connection import READ_BYTES
+from prefork_logd.processes.worker.connection import READ_BYTES, SMALL_READ_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from prefork_logd.net.loop import Loop
     from prefork_logd.processes.worker.connection import Connection
     from prefork_logd.processes.worker.limited_client import Client
+
+MOST_COST = 32
+"""Most bytes of memory for a byte that was read: lines of one character are texts of their own (intake.py)."""
 
 
 class HeldMemory:
@@ -68,12 +72,52 @@ class HeldMemory:
             )
 
 
-def reads_little(connection: Connection) -> bool:
-    """Return whether a connection is read in small parts.
+def most_to_read(connection: Connection) -> int:
+    """Return how many bytes of a connection under limits are read at a time.
 
-    That is so if others of its client wait, and if a whole read could exceed its memory: what is read at once is kept
-    when a rate lets it wait.
+    These are few if others of its client wait, and if more could exceed its memory: what is read at once is kept when a
+    rate lets it wait.
     """
-    return any(
-        client.waiting or 0 < client.limit.memory < client.held_bytes + READ_BYTES for client in connection.clients
-    )
+    most = READ_BYTES
+    for client in connection.clients:
+        if client.waiting:
+            most = SMALL_READ_BYTES
+        if client.limit.memory:
+            most = min(most, max(SMALL_READ_BYTES, (client.limit.memory - client.held_bytes) // MOST_COST))
+    return most
+
+
+def find_full(connection: Connection) -> Client[Connection] | None:
+    """Return a client of a connection whose records that wait leave no room to read more; None if there is none.
+
+    To read the connection all the same would close one that has only obeyed a rate, and lose its records.
+    """
+    for client in connection.clients:
+        if not places(client, 1) and any(one.unfinished for one in client.waiting):
+            return client
+    return None
+
+
+def places(client: Client[Connection], most: int) -> int:
+    """Return how many further connections of a client can be read a little within its memory, up to `most`."""
+    if not client.limit.memory:
+        return most
+    return min(most, max(0, client.limit.memory - client.held_bytes) // (MOST_COST * SMALL_READ_BYTES))
+
+
+def find_able(client: Client[Connection], most: int) -> list[Connection]:
+    """Return connections of a client that wait and can go on now, the oldest first: they hold records, or have room."""
+    if not client.limit.memory:
+        return list(itertools.islice(client.waiting, most))
+    room = places(client, most)
+    able: list[Connection] = []
+    for connection in client.waiting:
+        if len(able) == most:
+            break
+        if connection.unfinished:
+            able.append(connection)
+        elif room:
+            room -= 1
+            able.append(connection)
+    # With no record that waits, what fills the memory is half received: its connections decide by what they send.
+    return able or list(itertools.islice(client.waiting, most))

@@ -58,8 +58,8 @@ class Client(Generic[_Connection]):
         """Connections that are not read until the budget allows it, oldest first."""
         self.share = 0
         """Records that each connection may send until the next tick, because several wait; 0: as many as allowed."""
-        self.served: set[_Connection] = set()
-        """Connections that have had their share."""
+        self.served: dict[_Connection, int] = {}
+        """Records that connections have sent of their share."""
         self._held: dict[_Connection, int] = {}
         """Bytes held for each connection that has any, for a limit of memory."""
         self.held_bytes = 0

@@ -59,7 +59,7 @@ from prefork_logd.processes.worker.drain import WorkerDrain
 from prefork_logd.processes.worker.entrance import Entrance
 from prefork_logd.processes.worker.guard import Guard
 from prefork_logd.processes.worker.handshakes import Handshakes
-from prefork_logd.processes.worker.held_memory import reads_little
+from prefork_logd.processes.worker.held_memory import most_to_read
 from prefork_logd.processes.worker.intake import Intake
 from prefork_logd.processes.worker.migration import Migration
 from prefork_logd.processes.worker.own_log import OwnLog
@@ -295,9 +295,9 @@ class Worker:
         """Decide whether a connection without a place is read; return the decision."""
         return self._admission.enter(connection)
 
-    def reads_little(self, connection: Connection) -> bool:
-        """Tell whether little of a connection under limits is to be read at a time."""
-        return reads_little(connection)
+    def most_to_read(self, connection: Connection) -> int:
+        """Return how many bytes of a connection under limits are read at a time; 0: it waits for memory."""
+        return 0 if self.limits.waits_for_memory(connection) else most_to_read(connection)
 
     def postpone(self, connection: Connection) -> None:
         """Read a connection when reading goes on."""

@@ -374,6 +374,43 @@ def test_a_client_beyond_its_rate_stays_within_its_memory(make_pair: Callable[..
     assert pair.worker.counters[Field.DROPPED] == 0
 
 
+@pytest.mark.parametrize("line", [b'{"msg":"%d"}', b'{"msg":"%d","padding":"' + b"x" * 1000 + b'"}'])
+def test_many_connections_beyond_their_rate_lose_nothing_by_a_small_memory(
+    make_pair: Callable[..., Pair], clock: Clock, line: bytes
+) -> None:
+    """Those for which there is no room are not read; all of them get their turn, at the rate."""
+    count, each = 40, 10
+    pair = make_pair(f"[limits]\nmax_record_bytes = 20000\n[[limit]]\nmemory = 140000\n{RATE}".replace("10", "100", 1))
+    clients = [pair.connect("10.0.0.1:1") for _ in range(count)]
+    for client in clients:
+        client.sendall(b"".join(line % number + b"\n" for number in range(each)))
+    pair.turn(5)
+    most = 0
+    for _ in range(50):
+        pass_time(clock, 0.1, pair)
+        (known,) = pair.worker.limits._clients.values()
+        most = max(most, known.held_bytes)
+    assert sorted(messages(pair)) == sorted(f"{number}" for number in range(each) for _ in range(count))
+    assert most <= 140_000
+    assert pair.worker.counters[Field.DROPPED] == 0
+    assert not any(is_closed(client) for client in clients)
+
+
+def test_half_received_records_are_bounded_beside_records_that_wait(
+    make_pair: Callable[..., Pair], clock: Clock
+) -> None:
+    """A client that holds its memory with records without an end is not waited for for ever."""
+    pair = make_pair(f"[limits]\nmax_record_bytes = 70000\n[[limit]]\nmemory = 140000\n{RATE}")
+    busy, *halves = [pair.connect("10.0.0.1:1") for _ in range(4)]
+    busy.sendall(frame("x") * 30)
+    pair.turn(3)
+    for half in halves:
+        half.sendall((70_000).to_bytes(4, "big") + bytes(69_000))
+    pass_time(clock, 10, pair)
+    assert messages(pair) == ["x"] * 30
+    assert [is_closed(client) for client in (busy, *halves)].count(True) == 1
+
+
 @pytest.mark.parametrize("kind", ["texts", "gaps"])
 def test_small_events_that_wait_count_with_their_objects(
     make_pair: Callable[..., Pair], clock: Clock, kind: str
