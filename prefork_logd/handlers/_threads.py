@@ -124,9 +124,15 @@ atexit.register(_note_end)
 
 
 def make_thread(name, stop, function, *args):
-    """Return a daemon thread, not started, that ends silently once `stop` is set or the interpreter ends."""
+    """Return a daemon thread, not started, that ends silently once `stop` is set or the interpreter ends.
+
+    None where daemons are not allowed, as in an isolated subinterpreter (PEP 684).
+    """
     thread = threading.Thread(target=_run_until_stopped, args=(stop, function, args), name=name)
-    thread.daemon = True
+    try:
+        thread.daemon = True
+    except RuntimeError:
+        return None
     return thread
 
 
@@ -141,6 +147,8 @@ def _run_until_stopped(stop, function, args):
 def try_start(thread):
     """Start a thread; return False if none can be had, or the interpreter is ending: `emit` and `flush` do without."""
     try:
+        if thread is None:
+            return False
         thread.start()
     except RuntimeError:
         return False
@@ -153,7 +161,7 @@ def join_threads(threads, timeout):
         if thread is not None and thread is not threading.current_thread():
             try:
                 thread.join(timeout)
-            except RuntimeError:  # it is just being started
+            except Exception:  # noqa: BLE001 - it is just being started, or is a greenlet of another thread's hub
                 continue
             if _JOINS_EARLY:
                 _wait_until_gone(thread, timeout)

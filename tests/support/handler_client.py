@@ -5,6 +5,7 @@ Runs on Python 2.7 to 3.13, imports nothing of the collector, and prints its res
 
 from __future__ import division, print_function
 
+import atexit
 import itertools
 import json
 import logging
@@ -694,6 +695,61 @@ def greenlets(host, port, count=50, **arguments):
 
     gevent.joinall([gevent.spawn(run, index) for index in range(20)])
     say(flushed=handler.flush(10), counters=handler.counters())
+
+
+@scenario
+def subinterpreters(host, port, count=50, **arguments):
+    """Log in an interpreter with its own lock, which allows no daemon threads, and in one that shares everything."""
+    import _interpreters
+
+    program = """
+import logging, sys
+sys.path.insert(0, %r)
+from prefork_logd.handlers import SocketHandler
+logging.basicConfig(level="INFO", handlers=[SocketHandler(%r, %d, name=%r)])
+for number in range(%d):
+    logging.info("%s record %%d", number)
+"""
+    for kind in ("isolated", "legacy"):
+        interpreter = _interpreters.create(kind)
+        failure = getattr(_interpreters, "exec")(  # noqa: B009 - a keyword of Python 2
+            interpreter, program % (sys.path[0], host, port, kind, count, kind))
+        _interpreters.destroy(interpreter)
+        if failure is not None:
+            raise SystemExit(failure.formatted)
+
+
+@scenario
+def memory(host, port, target="at once", **arguments):
+    """Hold records in a MemoryHandler until the end, with a target that is older or newer than it."""
+    from logging.handlers import MemoryHandler
+
+    handler = MemoryHandler(1000, target=SocketHandler(host, port, **arguments) if target == "at once" else None)
+    if target == "later":  # then logging.shutdown closes the target first
+        handler.setTarget(SocketHandler(host, port, **arguments))
+    LOG.addHandler(handler)
+    for number in range(50):
+        LOG.info("record %d", number)
+
+
+@scenario
+def odd_ends(host, port, **arguments):
+    """Log in an adapter, by warnings, between two shutdowns, and in a function of atexit."""
+    import warnings
+
+    handler = SocketHandler(host, port, **arguments)
+    logging.raiseExceptions = False
+    logging.getLogger().addHandler(handler)
+    logging.captureWarnings(True)
+    warnings.simplefilter("always")
+    warnings.warn("record 0", stacklevel=1)
+    LOG.propagate = True
+    logging.LoggerAdapter(LOG, {"request": 7}).info("record %d", 1)
+    logging.shutdown()
+    LOG.info("record %d", 2)
+    logging.shutdown()
+    LOG.info("record %d", 3)
+    atexit.register(LOG.info, "record %d", 4)
 
 
 @scenario

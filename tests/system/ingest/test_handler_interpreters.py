@@ -389,6 +389,34 @@ def test_an_event_loop_never_stands_still_for_long(behaviour):
         assert not behaviour.reads or messages(collector) == numbered(200)
 
 
+@pytest.mark.parametrize("version", LATEST)
+def test_a_subinterpreter_sends_its_records(version, collector):
+    """One of its own lock (PEP 684) allows no daemon threads: `emit` and the end do without."""
+    run(version, "subinterpreters", collector)
+    assert sorted(messages(collector)) == sorted(
+        f"{kind} record {n}" for kind in ("isolated", "legacy") for n in range(50)
+    )
+    assert_whole(collector)
+
+
+@pytest.mark.parametrize("version", ENDS)
+@pytest.mark.parametrize("target", ["at once", "later"])
+def test_records_of_a_memory_handler_come_at_the_end(version, target, collector):
+    """A target that is newer than the MemoryHandler is closed before it gets them, and then leaves its socket open."""
+    Service(version, "memory", collector, warnings="ignore", target=target).end()
+    assert sorted(messages(collector)) == sorted(numbered(50))
+    assert_whole(collector)
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_adapters_warnings_and_shutdowns_lose_nothing(version, collector):
+    run(version, "odd_ends", collector)
+    got = messages(collector)
+    assert "UserWarning: record 0" in got[0]
+    assert got[1:] == [f"record {n}" for n in range(1, 5)]
+    assert collector.dicts[1]["request"] == 7
+
+
 def test_greenlets_of_a_patched_gevent(collector):
     pythons = (sys.executable, *interpreters.found().values())
     version = next((python for python in pythons if has_gevent(python)), None)

@@ -140,6 +140,29 @@ def test_where_no_thread_can_be_had_there_is_none(monkeypatch: pytest.MonkeyPatc
     assert helper.thread is None
 
 
+def test_where_no_daemon_is_allowed_there_is_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("daemon threads are disabled in this interpreter")
+
+    monkeypatch.setattr(threading.Thread, "daemon", property(lambda _: False, refuse))
+    helper = Helper()
+    helper.start(client())
+    assert helper.thread is None
+
+
+def test_a_thread_that_cannot_be_waited_for_is_left() -> None:
+    """The join of gevent raises a greenlet.error in another thread than the one whose loop runs the greenlet."""
+
+    class Greenlet:
+        def join(self, timeout: float) -> None:
+            raise ValueError("Cannot switch to a different thread")
+
+    other = threading.Thread(target=lambda: None)
+    other.start()
+    _threads.join_threads([Greenlet(), other], 10)
+    assert not other.is_alive()
+
+
 def test_stopping_gives_the_thread_to_wait_for() -> None:
     helper, made = Helper(), client()
     made.is_done = lambda: False
