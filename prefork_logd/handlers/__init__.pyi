@@ -2,6 +2,7 @@
 
 import logging
 import logging.handlers
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -22,14 +23,14 @@ class SocketHandler(logging.handlers.SocketHandler):
     default: Callable[[Any], object] | None
     def __init__(
         self,
-        host: str,
+        host: str | os.PathLike[str],
         port: int | str | None,
         key_id: str | bytes = "",
         key: str | bytes = "",
         overflow: Literal["block", "drop_new", "drop_old", "spool"] = "block",
         limit_bytes: int = ...,
         block_timeout: float = 1.0,
-        spool_dir: str | None = None,
+        spool_dir: str | os.PathLike[str] | None = None,
         spool_limit_bytes: int = ...,
         max_record_bytes: int = ...,
         retry_pause: float = 0.05,
@@ -38,15 +39,15 @@ class SocketHandler(logging.handlers.SocketHandler):
         close_timeout: float = 5.0,
         fallback: bool = False,
         name: str | None = None,
-        default: Callable[[Any], object] | None = None,
         service: str | None = None,
         environment: str | None = None,
         version: str | None = None,
         fields: Mapping[str, object] | None = None,
+        default: Callable[[Any], object] | None = None,
         tls: bool | None = None,
-        tls_ca: str | None = None,
-        tls_cert: str | None = None,
-        tls_key: str | None = None,
+        tls_ca: str | os.PathLike[str] | None = None,
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
         tls_server_name: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,42 @@ def test_impossible_ports_and_sockets_are_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(_options, "UNIX", None)
     with pytest.raises(ValueError, match="is a Unix socket, which this system does not have"):
         Options("unix:/run/s", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"host": None}, "host is None; it must be a text"),
+        ({"host": "http://h:9020", "port": None}, "write tls://HOST:PORT, unix:/PATH, or HOST:PORT"),
+        ({"host": "h:9020"}, "host is 'h:9020' and port 9020; give the port once"),
+        ({"host": "tls://h:9020"}, "host is 'h:9020' and port 9020; give the port once"),
+        ({"port": "abc"}, "port is 'abc'; it must be a number between 0 and 65535"),
+        ({"limit_bytes": "64 MiB"}, "limit_bytes is '64 MiB'; it must be a number of 0 or more"),
+        ({"close_timeout": None}, "close_timeout is None; it must be"),
+        ({"retry_pause": -1}, "retry_pause is -1; it must be"),
+        ({"hello_timeout": float("nan")}, "hello_timeout is nan; it must be"),
+        ({"max_record_bytes": True}, "max_record_bytes is True; it must be a number of 1 or more"),
+        ({"overflow": "spol"}, "overflow is 'spol'; choose one of"),
+        ({"fallback": "false"}, "fallback is 'false'; choose True or False"),
+        ({"default": 5}, "default is 5; it must be a function"),
+    ],
+)
+def test_an_argument_without_a_meaning_is_refused_by_its_name(arguments: dict[str, Any], said: str) -> None:
+    """The same when an attribute of the handler is set, which then stays as it was."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        SocketHandler(**{"host": "127.0.0.1", "port": 9020, **arguments})
+    if not arguments.keys() & {"host", "port"}:
+        handler = SocketHandler("127.0.0.1", 9020)
+        ((name, value),) = arguments.items()
+        before = getattr(handler, name)
+        with pytest.raises(ValueError, match=re.escape(said)):
+            setattr(handler, name, value)
+        assert getattr(handler, name) == before
+
+
+def test_paths_may_be_objects(tmp_path: Path) -> None:
+    options = Options(tmp_path / "socket", None, overflow="spool", spool_dir=tmp_path)  # type: ignore[arg-type]
+    assert (options.host, options.port, options.spool_dir) == (str(tmp_path / "socket"), None, str(tmp_path))
 
 
 def test_an_impossible_spool_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

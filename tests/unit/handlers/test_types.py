@@ -17,6 +17,7 @@ from prefork_logd.handlers import SocketHandler, make_pickle
 STUB = Path(prefork_logd.handlers.__file__).with_suffix(".pyi")
 SERVICE = """
 import logging
+import pathlib
 import ssl
 from prefork_logd.handlers import SocketHandler
 
@@ -40,6 +41,7 @@ held: int = handler.counters()["held"]
 SocketHandler("tls://logs.example.com:9020", None, tls_ca="/ca.pem", tls_cert="/c.pem", tls_key="/c.key")
 SocketHandler("logs.example.com", 9020, tls_server_name="logs", ssl_context=ssl.create_default_context())
 SocketHandler("logs.example.com", 9020, tls=True)
+SocketHandler(pathlib.Path("/run/s"), None, spool_dir=pathlib.Path("/spool"), tls_ca=pathlib.Path("/c"))
 """
 
 
@@ -56,7 +58,7 @@ def test_every_public_name_and_argument_has_a_type() -> None:
     (init,) = [
         node for node in classes["SocketHandler"].body if isinstance(node, ast.FunctionDef) and node.name == "__init__"
     ]
-    assert set(inspect.signature(SocketHandler.__init__).parameters) <= {argument.arg for argument in init.args.args}
+    assert list(inspect.signature(SocketHandler.__init__).parameters) == [argument.arg for argument in init.args.args]
     given = {argument.arg for argument in _functions()["make_pickle"].args.args}
     assert set(inspect.signature(make_pickle).parameters) == given
 
