@@ -147,7 +147,8 @@ def _described(row: Row, width: int) -> Iterator[str]:
 
     yield f"{row.id}  {row.count:>9,}  {row.state:<9}  {asctime(row.last_seen)[:19]}  {_chart(row.chart)}"
     where = ", ".join(filter(None, [row.culprit or row.logger, *row.services[:3], *row.versions[:1], row.assignee]))
-    yield f"    {escape_text(f'{row.title}  ({where})'.partition(chr(10))[0])[: max(40, width - 4)]}"
+    place = f"  ({where})" if where else ""
+    yield f"    {escape_text(f'{row.title}{place}'.partition(chr(10))[0])[: max(40, width - 4)]}"
 
 
 def _chart(counts: list[int]) -> str:

@@ -150,7 +150,8 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None, state
         try:
             text = path.read_bytes().decode()
         except OSError as error:
-            what = f"cannot read it: {error.strerror}; name another file with --config"
+            right = "give this user the right to read it, or " if isinstance(error, PermissionError) else ""
+            what = f"cannot read it: {error.strerror}; {right}name another file with --config"
             raise ConfigError([Problem(str(path), what)]) from error
         except UnicodeDecodeError as error:
             raise ConfigError([Problem(str(path), f"is not UTF-8 at byte {error.start}; save it as UTF-8")]) from error

@@ -51,7 +51,9 @@ def read_identity(directory: Path, problems: list[str]) -> tuple[bytes, str]:
     except FileNotFoundError:
         pass
     except (ValueError, KeyError, TypeError) as error:
-        problems.append(f"{path}: {error}; the journal gets another name, and stores begin with its oldest")
+        problems.append(
+            f"{path}: is damaged ({error}); the journal gets another name, and stores begin with its oldest"
+        )
     else:
         if len(journal) == JOURNAL_BYTES:
             return journal, boot

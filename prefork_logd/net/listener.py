@@ -155,7 +155,14 @@ def _bind_remedy(error: OSError) -> str:
         errno.EADDRINUSE: "; stop the program that listens there, or choose another port",
         errno.EACCES: "; choose a port above 1023 or a directory of this user, or start as root and set server.user",
         errno.EADDRNOTAVAIL: "; give an address of this host",
+        errno.EEXIST: "; remove it, or choose another path",
+        errno.ENOTDIR: "; choose a path whose directories are directories",
+        errno.ENOSPC: "; make room",
+        errno.EROFS: "; choose a path on a file system that can be written",
     }
+    if error.errno is None:
+        # socket.bind() refuses what sun_path cannot hold (unix(7)).
+        return "; choose a path of at most 107 bytes"
     return remedies.get(error.errno or 0, "")
 
 

@@ -5,6 +5,7 @@ Owns the fork and the pipe of the report. Does not know the work of the daemon.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -51,8 +52,9 @@ def detach(run: Callable[[Readiness], int], log_path: Path, user: str = "") -> d
         with acting_as(user):
             log = os.fdopen(open_log(log_path), "ab", buffering=0)
     except OSError as error:
-        what = "make the state directory writable, or give another with --state-dir"
-        raise ProcessError(f"{log_path}: cannot write the collector's own log: {error.strerror}; {what}") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room" if full else "make the file and its directory writable, or give another --state-dir"
+        raise ProcessError(f"{log_path}: cannot write the collector's own log: {error.strerror}; {remedy}") from error
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:

@@ -131,3 +131,13 @@ def test_splitting(ask: Ask, tmp_path: Path) -> None:
     assert (own["count"], str(own["id"])[:4]) == (1, "g1v:")
     assert "add in cart, cart:21" in ask("show", str(own["id"])).stdout
     assert rows(ask("join", str(own["id"]), "--format", "json"))[0]["count"] == 3
+
+
+def test_a_group_without_a_place_has_no_empty_parentheses(tmp_path: Path) -> None:
+    """A line of JSON may have neither a logger nor a service."""
+    store = ErrorStore(ErrorsSettings(path=str(tmp_path / "groups.db")))
+    store.open(JOURNAL)
+    store.write([block(0, [b'{"created":1.0,"levelno":40,"message":"bare"}\n'])], never)
+    store.close()
+    done = CliRunner().invoke(cli, ["errors", "--state-dir", str(tmp_path)])
+    assert done.stdout.splitlines()[1] == "    bare"

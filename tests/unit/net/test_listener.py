@@ -117,9 +117,15 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     """A wrong path must not cost somebody's file."""
     path = tmp_path / "precious"
     path.write_text("data")
-    with pytest.raises(ProcessError, match="not a socket"):
+    with pytest.raises(ProcessError, match="not a socket is in its place; remove it, or choose another path"):
         bind_all([f"unix:{path}"])
     assert path.read_text() == "data"
+
+
+def test_a_path_that_no_socket_can_have(tmp_path: Path) -> None:
+    """The longest one is named: it is shorter than that of a file."""
+    with pytest.raises(ProcessError, match="too long; choose a path of at most 107 bytes"):
+        bind_all([f"unix:{tmp_path}/{'x' * 120}"])
 
 
 @pytest.mark.parametrize(

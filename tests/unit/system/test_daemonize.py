@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+from typing import TYPE_CHECKING
 
+import pytest
+
+from prefork_logd.errors import ProcessError
 from prefork_logd.system import daemonize
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_readiness_is_told_once() -> None:
@@ -25,3 +33,23 @@ def test_few_descriptors_are_tried_while_the_daemon_is_detached() -> None:
     with daemonize._few_descriptors():
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(256, before[0]), before[1])
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "make room"),
+        (errno.EACCES, "make the file and its directory writable, or give another --state-dir"),
+    ],
+)
+def test_a_log_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    """Nothing is started, and the sentence ends with the remedy."""
+
+    def refuse(path: Path) -> int:
+        raise OSError(number, "no", str(path))
+
+    monkeypatch.setattr(daemonize, "open_log", refuse)
+    with pytest.raises(ProcessError, match=rf"a\.log: cannot write the collector's own log: no; {remedy}$"):
+        daemonize.detach(lambda _: 0, tmp_path / "a.log")
