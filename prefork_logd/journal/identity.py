@@ -45,19 +45,20 @@ def read_identity(directory: Path, problems: list[str]) -> tuple[bytes, str]:
     Raises OSError.
     """
     path = directory / IDENTITY_FILE
+    damage = ""
     try:
         document = json.loads(path.read_bytes())
         journal, boot = bytes.fromhex(document["journal"]), str(document["boot"])
+        if len(journal) == JOURNAL_BYTES:
+            return journal, boot
+        damage = "the name of the journal has the wrong length"
     except FileNotFoundError:
         pass
     except (ValueError, KeyError, TypeError) as error:
-        problems.append(
-            f"{path}: is damaged ({error}); the journal gets another name, and stores begin with its oldest"
-        )
-    else:
-        if len(journal) == JOURNAL_BYTES:
-            return journal, boot
-        problems.append(f"{path}: the name of the journal has the wrong length")
+        damage = str(error)
+    if damage:
+        what = "the journal gets another name, and stores begin with its oldest record"
+        problems.append(f"{path}: is damaged ({damage}); {what}")
     return os.urandom(JOURNAL_BYTES), ""
 
 
