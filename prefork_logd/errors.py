@@ -133,7 +133,6 @@ _OUTPUT_REMEDIES = {
     errno.EACCES: "; give the collector's user the right to write there, or choose another path",
     errno.EPERM: "; give the collector's user the right to change it (an attribute of chattr(1) may forbid that)",
     errno.ENOENT: "; put its directory back, or choose another path",
-    errno.ENOSPC: "; make room",
     errno.EROFS: "; choose a path on a file system that can be written",
     errno.EISDIR: "; choose the path of a file",
     errno.ENOTDIR: "; choose a path whose directories are directories",

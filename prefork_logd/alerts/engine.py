@@ -19,7 +19,7 @@ from prefork_logd.alerts.sending import Dispatcher, Outbox
 from prefork_logd.config.alerts import MAX_ALERTS, AlertSettings
 from prefork_logd.config.checks import rule_problems
 from prefork_logd.config.paths import ALERTS_FILE, JOURNAL_DIRECTORY
-from prefork_logd.errors import StoreError, describe_unexpected
+from prefork_logd.errors import StoreError, describe_unexpected, file_problem
 from prefork_logd.query.search import Limits, problems_of
 from prefork_logd.stores.apart import open_killable
 from prefork_logd.stores.registry import choose_store
@@ -90,6 +90,8 @@ class Engine:
             self.problem = ""
         except StoreError as error:
             self._fail(str(error))
+        except OSError as error:
+            self._fail(file_problem(error))
         except Exception as error:  # noqa: BLE001 - the next turn may succeed
             self._fail(f"unexpected {describe_unexpected(error)}")
 

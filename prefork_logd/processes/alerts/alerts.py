@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.paths import ALERTS_FILE, ALERTS_LOCK
+from prefork_logd.errors import file_problem
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.messages import AnyMessage, Drain, Ready, Reopen, StatusReport
 from prefork_logd.ipc.scoreboard import WRITER_SLOT, DiskState, Field, JournalField, Scoreboard, StoreField
@@ -126,6 +127,9 @@ class AlertsProcess:
             lock = self._acquire_lock()
             with contextlib.closing(lock):
                 self._evaluate()
+        except OSError as error:
+            LOGGER.error("alerts: %s", file_problem(error))
+            os._exit(FAILED)
         except BaseException as error:  # noqa: BLE001 - the master starts another process
             LOGGER.error("alerts: %s", describe_bug(error))
             os._exit(FAILED)

@@ -296,6 +296,8 @@ class Master:
         if child.state is State.WAITING:
             return
         self.apply_event(child, Event.READY)
+        if child.restarts and not child.is_inherited and not supervisor.is_stopping:
+            LOGGER.info("%s (pid %d) is at work again", child.name, child.pid)
         supervisor.advance_upgrade()
         if child.kind is Kind.WORKER and not child.is_inherited:
             supervisor.rebalancer.level()

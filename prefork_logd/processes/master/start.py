@@ -72,6 +72,8 @@ def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness |
             user_name(owner),
         )
     with PidLock(state_dir / PID_FILE, user) as lock:
+        if lock.was_stale:
+            LOGGER.warning("the last collector was killed, or its host was; this one goes on from the last commit")
         raise_descriptor_limit()
         sockets = _inherited(settings) or _bind(settings, user, patient=lock.was_stale)
         page_sockets = PageSockets(user)
@@ -174,8 +176,8 @@ def _run(
 
     def cannot_work(why: str) -> None:
         problems.append(why)
-        if ready is None:
-            LOGGER.error("cannot start: %s", why)
+        # Also in the log of a daemon: what its caller was told may be lost.
+        LOGGER.error("cannot start: %s", why)
 
     if settings.server.own_log == "records":
         own_records.open_wire()

@@ -9,6 +9,7 @@ elsewhere, and temporary files are in the store's own directory.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefork_logd.errors import QueryMemoryError, StoreError, remedy_for
+from prefork_logd.errors import QueryMemoryError, StoreError, file_reason, remedy_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -98,17 +99,38 @@ def failing_as_store_error(place: str = "") -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, MemoryError) as error:
-        lines = _plain(str(error)).strip().splitlines() or [type(error).__name__]
+        line = _plain((str(error).strip().splitlines() or [type(error).__name__])[0])
         kind = QueryMemoryError if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)) else StoreError
         remedy = _REMEDY if place and kind is QueryMemoryError else ""
-        raise kind(f"{place}: {lines[0]}{remedy}" if place else lines[0]) from error
+        raise kind(f"{place}: {line}{remedy}" if place else line) from error
 
 
-def _plain(message: str) -> str:
+_NUMBERS = {os.strerror(number): number for number in errno.errorcode}
+_FILE_ERROR = re.compile(
+    rf"""(?:file|directory) \\*["'](/[^"'\\]+)\\*["'].*?({"|".join(map(re.escape, _NUMBERS))})""", re.IGNORECASE
+)
+_NO_FILE = re.compile(r"""No files found that match the pattern ["'](/[^"']+)["']""")
+
+
+def _plain(line: str) -> str:
+    """Return the line of an error of DuckDB; of one about a file its place, reason and remedy in our words."""
+    if missing := _NO_FILE.search(line):
+        place, number = missing[1], errno.ENOENT
+    elif failed := _FILE_ERROR.search(line):
+        place, number = failed[1], next(_NUMBERS[text] for text in _NUMBERS if text.lower() == failed[2].lower())
+    else:
+        return _without_json(line)
+    path = Path(place)
+    reason = file_reason(number) if "write" in line or missing else os.strerror(number)
+    # Names with a dot are those of files that are just being written, which mean nothing to people.
+    return f"{path.parent if path.name.startswith('.') else path}: {reason}"
+
+
+def _without_json(line: str) -> str:
     """Return an error of DuckDB without its form as JSON, with the remedy if the system has refused a call."""
-    before, brace, rest = message.partition(': {"exception_type"')
+    before, brace, rest = line.partition(': {"exception_type"')
     if not brace:
-        return message
+        return line
     try:
         found = json.loads('{"exception_type"' + rest)
         return f"{found['exception_message']}{remedy_for(int(found.get('errno', 0)))}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from prefork_logd.alerts import findings, ledger
 from prefork_logd.alerts.book import AlertBook
 from prefork_logd.config.alerts import AlertSettings
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import StoreError, file_reason
 from prefork_logd.stores.errors.book import Book
 from prefork_logd.stores.parquet.search import open_search
 from prefork_logd.stores.parquet.store import ParquetStore
@@ -471,6 +473,24 @@ def test_nothing_is_opened_without_a_rule(make_world: Maker, hook: Hook) -> None
     world.turn(turns=3)
     assert not (world.state_dir / "alerts.db").exists()
     assert world.engine._opened is None
+
+
+def test_a_state_directory_that_cannot_be_entered_is_a_problem_with_its_remedy(
+    make_world: Maker, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no bug of ours, and rules are evaluated again when it can be."""
+    world = make_world()
+    path = str(world.state_dir / "alerts.db")
+
+    def refuse(_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Engine, "_turn", refuse)
+        world.engine.turn()
+    assert world.engine.problem == f"{path}: {file_reason(errno.EACCES)}"
+    world.engine.turn()
+    assert world.engine.problem == ""
 
 
 def test_notices_that_wait_are_bounded(make_world: Maker, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:

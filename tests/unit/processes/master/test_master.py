@@ -41,7 +41,7 @@ class Run:
         self.answers: list[dict[str, Any]] = []
         settings = make_settings(state_dir)
         source = cast("ConfigSource", Mock(return_value=settings))
-        lock = cast("PidLock", Mock())
+        lock = cast("PidLock", Mock(path=state_dir / "pid"))
         self.master = Master(settings, source, [], PageSockets(), lock, self.addresses.append, self.failures.append)
         self.supervisor = self.master._supervisor
 

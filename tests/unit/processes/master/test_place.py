@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd.config.paths import PID_FILE
+from prefork_logd.config.paths import JOURNAL_DIRECTORY, PID_FILE
 from prefork_logd.processes.master.place import CHECK_S, PlaceCheck
 from prefork_logd.system.pid_lock import PidLock
 from tests.support.children import FakeLoop
@@ -64,3 +64,22 @@ def test_a_file_system_mounted_over_the_directory(
     with mounted(tmp_path / "state", "size=64k"):
         assert [level for level, _ in _said(loop, caplog)] == [logging.ERROR]
     assert [level for level, _ in _said(loop, caplog)] == [logging.WARNING]
+
+
+def test_a_journal_that_was_removed_is_an_error(
+    loop: FakeLoop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another directory at its place does not count; one that is not yet made is none."""
+    journal = tmp_path / "state" / JOURNAL_DIRECTORY
+    assert _said(loop, caplog) == []
+    journal.mkdir()
+    assert _said(loop, caplog) == []
+    journal.rename(tmp_path / "moved")
+    ((level, text),) = _said(loop, caplog)
+    assert level == logging.ERROR
+    assert text.startswith(f"{journal} was moved, removed or mounted over: ")
+    journal.mkdir()
+    assert _said(loop, caplog) == []
+    journal.rmdir()
+    (tmp_path / "moved").rename(journal)
+    assert _said(loop, caplog) == [(logging.WARNING, f"{journal} is back")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from prefork_logd.errors import QueryMemoryError, StoreError
+from prefork_logd.errors import QueryMemoryError, StoreError, file_reason
 from prefork_logd.stores.parquet import engine
 
 
@@ -70,6 +71,39 @@ def test_a_call_that_the_system_refuses_is_named_without_json() -> None:
     )
     with pytest.raises(StoreError) as caught, engine.failing_as_store_error():
         raise duckdb.IOException(words)
-    assert str(caught.value) == 'Could not write file "/x/a.parquet": No space left on device; make room'
+    assert str(caught.value) == f"/x/a.parquet: {file_reason(errno.ENOSPC)}"
+    words = 'IO Error: a: {"exception_type":"IO","exception_message":"cannot sync","errno":"28"}'
+    with pytest.raises(StoreError, match=r"^cannot sync; make room$"), engine.failing_as_store_error():
+        raise duckdb.IOException(words)
     with pytest.raises(StoreError, match=r"^IO Error: a$"), engine.failing_as_store_error():
         raise duckdb.IOException('IO Error: a: {"exception_type"')
+
+
+UNFINISHED = (
+    'IO Error: Async write failed for range [offset=230, size=39696]: {"exception_type":"IO","exception_message":'
+    '"Could not write file \\"/srv/records/2026-11-30/.c5e5-7.parquet.97.tmp\\": No space left on device","errno":"28"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (UNFINISHED, f"/srv/records/2026-11-30: {file_reason(errno.ENOSPC)}"),
+        ('IO Error: Cannot open file "/srv/a.parquet": Permission denied', "/srv/a.parquet: Permission denied"),
+        ('Parser Error: syntax error at or near "x"', 'Parser Error: syntax error at or near "x"'),
+    ],
+)
+def test_an_error_about_a_file_is_said_in_our_words(line: str, words: str) -> None:
+    """With place and reason; names of unfinished files and DuckDB's own words mean nothing to people."""
+    assert engine._plain(line) == words
+
+
+def test_a_directory_that_was_removed_is_named(tmp_path: Path) -> None:
+    """DuckDB itself says that no files match a pattern, or that the path is missing."""
+    place = tmp_path / "gone" / ".unfinished.parquet"
+    connection = engine.connect(1 << 27, 1)
+    for statement in (f"COPY (SELECT 1) TO '{place}' (FORMAT parquet)", f"SELECT * FROM read_parquet('{place}')"):
+        words = f"^{place.parent}: No such file or directory"
+        with pytest.raises(StoreError, match=words), engine.failing_as_store_error():
+            connection.execute(statement)
+    connection.close()
