@@ -86,16 +86,28 @@ def form_flag(what: str) -> Callable[[Any], Any]:
 
 
 _STATE_DIR_HELP = (
-    "Directory of the pid file and everything kept; by default /var/lib/prefork-logd for root, and "
-    "~/.local/state/prefork-logd for others."
+    "Directory of everything kept; else /var/lib/prefork-logd for root, and one in ~/.local/state for others."
 )
-common_flags = add_options(
-    click.option("--config", metavar="FILE", help="Configuration file; else the first found (docs/configuration.md)."),
-    click.option("--state-dir", metavar="DIR", help=_STATE_DIR_HELP),
-    click.option("--bind", metavar="ADDR", multiple=True, help="Address to listen on; may be repeated."),
-    click.option("--workers", metavar="N", help='Number of workers, or "auto".'),
-)
-"""The flags that every verb has."""
+_LISTENING = frozenset({"run", "start", "restart", "check", "send"})
+"""The verbs for which an address to listen on, or a number of workers, means something."""
+
+
+def common_flags(*, listens: bool) -> Callable[[Command], Command]:
+    """Return the decorator that adds the flags that every verb has; those of listening are hidden in other verbs.
+
+    They are taken all the same: one alias of a shell may serve every verb.
+    """
+    hidden = not listens
+    return add_options(
+        click.option(
+            "--config", metavar="FILE", help="Configuration file; else the first found (docs/configuration.md)."
+        ),
+        click.option("--state-dir", metavar="DIR", help=_STATE_DIR_HELP),
+        click.option(
+            "--bind", metavar="ADDR", multiple=True, hidden=hidden, help="Address to listen on; may be repeated."
+        ),
+        click.option("--workers", metavar="N", hidden=hidden, help='Number of workers, or "auto".'),
+    )
 
 
 def verb(function: Callable[..., int]) -> click.Command:
@@ -125,14 +137,15 @@ def verb_in(group: click.Group) -> Callable[[Callable[..., int]], click.Command]
             flags.update(config, state_dir, bind, workers)
             context.exit(int(function(flags, **rest)))
 
-        return group.command(function.__name__.rstrip("_"))(common_flags(call))
+        name = function.__name__.rstrip("_")
+        return group.command(name)(common_flags(listens=name in _LISTENING)(call))
 
     return make
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name=PROGRAM)
-@common_flags
+@common_flags(listens=True)
 @click.pass_context
 def cli(
     context: click.Context, config: str | None, state_dir: str | None, bind: tuple[str, ...], workers: str | None

@@ -32,7 +32,7 @@ role_flag = click.option("--role", type=click.Choice(["viewer", "admin"]), help=
 
 
 @cli.group()
-@common_flags
+@common_flags(listens=False)
 @click.pass_context
 def web(
     context: click.Context, config: str | None, state_dir: str | None, bind: tuple[str, ...], workers: str | None

@@ -104,3 +104,11 @@ def test_a_complaint_names_the_program(capsys: pytest.CaptureFixture[str]) -> No
     """On standard error."""
     complain("too much")
     assert capsys.readouterr() == ("", "prefork-logd: too much\n")
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_a_verb_shows_the_flags_that_mean_something(name: str) -> None:
+    """An address to listen on belongs to the verbs that listen, check that, or send there."""
+    shown = CliRunner().invoke(cli, [name, "--help"]).stdout
+    assert ("--bind ADDR" in shown) is (name in {"run", "start", "restart", "check", "send"})
+    assert "--state-dir DIR" in shown or name == "take-over"
