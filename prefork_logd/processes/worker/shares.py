@@ -13,9 +13,11 @@ served in order of arrival; RFC 8290 does the like for packets.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from prefork_logd.net.loop import Loop
 
 SLICE_S = 0.001
@@ -27,6 +29,9 @@ class Shared(Protocol):
 
     paid_s: float
     """The virtual time at which it has used no more than its share."""
+
+
+_Shared = TypeVar("_Shared", bound=Shared)
 
 
 class Shares:
@@ -62,6 +67,14 @@ class Shares:
             self.is_pressing = True
         # Nobody is kept waiting by a connection that is alone.
         connection.paid_s = max(connection.paid_s, self._virtual_s) + used_s if waiting else 0.0
+
+    def in_order(self, connections: Iterable[_Shared]) -> list[_Shared]:
+        """Return connections that have waited for the same event, those first that have used least.
+
+        In order of arrival those that become ready early in a pause would come first every time: they send little at a
+        time, and others would never get a slice between two pauses.
+        """
+        return sorted(connections, key=lambda connection: connection.paid_s)
 
     @property
     def is_over(self) -> bool:

@@ -421,7 +421,7 @@ class Worker:
             self.counters[Field.PAUSED] = 0
             self.deadlines.resume()
             postponed, self.postponed = self.postponed, {}
-            for connection in postponed.values():
+            for connection in self._shares.in_order(postponed.values()):
                 if not connection.queued:
                     connection.queued = True
                     self.loop.again(connection)

@@ -150,3 +150,27 @@ def test_a_loop_tells_how_many_wait() -> None:
     loop.again(Client(0.0))
     assert (loop.waiting, loop.crowded) == (1, True)
     loop.close()
+
+
+@pytest.mark.parametrize("need_s", [SLICE_S / 3, SLICE_S * 0.99])
+def test_pauses_in_reading_keep_nobody_from_a_slice(line: Line, need_s: float) -> None:
+    """Clients that send little at a time are ready first in each pause, and come again after it."""
+    clever = [Client(need_s) for _ in range(10)]
+    steady = Client(need_s=1.0)
+    line.serve(steady, waited=False)
+    line.queue.extend(clever)
+    for _ in range(1000):
+        served_s = 0.0
+        served = []
+        while served_s < 2 * SLICE_S and line.queue:
+            client = line.queue.popleft()
+            before_s = client.used_s
+            line.serve(client, waited=True)
+            served_s += client.used_s - before_s
+            served.append(client)
+        # Reading pauses: those who were served have sent more already, and the others come from the queue.
+        rest = [client for client in line.queue if client not in served or client is steady]
+        line.queue.clear()
+        line.queue.extend(line.shares.in_order([client for client in served if client is not steady] + rest))
+    fair_s = sum(client.used_s for client in (steady, *clever)) / 11
+    assert steady.used_s > 0.8 * fair_s

@@ -218,6 +218,19 @@ def test_the_high_water_mark_holds_within_a_run(whole: Whole) -> None:
         assert taken + lines(whole.take()) == count
 
 
+def test_after_a_pause_those_who_have_used_least_come_first(whole: Whole) -> None:
+    """Not those who were the first to be ready in it."""
+    with whole.connect(framed(LARGE)), whole.connect(framed(LARGE)):
+        whole.turn()
+        greedy, modest = whole.worker.connections.values()
+        greedy.paid_s, modest.paid_s = 2.0, 1.0
+        whole.worker.paused = True
+        for connection in (greedy, modest):
+            whole.worker.postpone(connection)
+        whole.worker.batches_committed([])
+        assert list(whole.worker.loop._again) == [modest, greedy]
+
+
 @pytest.mark.parametrize("frame", [SLOW, LARGE], ids=["slow", "large"])
 def test_a_session_goes_on_with_the_next_number(whole: Whole, monkeypatch: pytest.MonkeyPatch, frame: bytes) -> None:
     """Events read and not taken are taken later, each number once and in order, and then the session's end."""
