@@ -10,7 +10,7 @@ from prefork_logd.stores import rows, rows_core
 from prefork_logd.stores.postgresql.copy_rows import EPOCH_DAY, Encoder, pack_values
 from tests.parity.whole_line import LINE, TOKENS
 from tests.support.corpus import corpus_lines
-from tests.support.strategies import attributes, bounded
+from tests.support.strategies import attributes, bounded, damaged, with_changed_byte
 
 pytestmark = pytest.mark.skipif(rows_core.Copier is None, reason="the compiled core is not there, or switched off")
 
@@ -101,19 +101,18 @@ def test_what_the_columns_cannot_give_back_is_left(old, new):
 
 
 @bounded
-@given(st.integers(0, len(LINE) - 2), st.binary(max_size=3), st.integers(0, 3))
-@example(0, b"", 1)
-def test_a_damaged_line(place, put, cut):
+@given(damaged(LINE))
+@example(LINE[1:])
+def test_a_damaged_line(line):
     """Whatever is changed in a line: the core takes it only where Python does, and for the same."""
-    put = put.replace(b"\n", b"")
-    check(LINE[:place] + put + LINE[min(place + cut, len(LINE) - 1) :])
+    check(line)
 
 
 @bounded
-@given(st.integers(0, len(LINE) - 2), st.sampled_from(list(b'{}[]",:\\u0123456789-+.eEtrufalsn\x00\x1f\x7f\x80\xff ')))
-def test_a_changed_byte(place, byte):
+@given(with_changed_byte(LINE))
+def test_a_changed_byte(line):
     """The same for the bytes that mean something."""
-    check(LINE[:place] + bytes([byte]) + LINE[place + 1 :])
+    check(line)
 
 
 @bounded

@@ -13,7 +13,7 @@ from prefork_logd.stores.parquet import rows
 from tests.parity.whole_line import LINE, TOKENS
 from tests.support import odd_lines
 from tests.support.corpus import corpus_lines
-from tests.support.strategies import attributes, bounded
+from tests.support.strategies import attributes, bounded, damaged, with_changed_byte
 
 pytestmark = pytest.mark.skipif(rows_core.json_rows is None, reason="the compiled core is not there, or switched off")
 NAMES = (*stored_rows.COLUMNS, "line")
@@ -76,19 +76,18 @@ def test_most_lines_need_no_line_beside_their_columns():
 
 
 @bounded
-@given(st.integers(0, len(LINE) - 2), st.binary(max_size=3), st.integers(0, 3))
-@example(0, b"", 1)
-def test_a_damaged_line(place, put, cut):
+@given(damaged(LINE))
+@example(LINE[1:])
+def test_a_damaged_line(line):
     """A changed line is a row that gives it back, or is refused."""
-    put = put.replace(b"\n", b"")
-    check(LINE[:place] + put + LINE[min(place + cut, len(LINE) - 1) :])
+    check(line)
 
 
 @bounded
-@given(st.integers(0, len(LINE) - 2), st.sampled_from(list(b'{}[]",:\\u0123456789-+.eEtrufalsn\x00\x1f\x7f\x80\xff ')))
-def test_a_changed_byte(place, byte):
+@given(with_changed_byte(LINE))
+def test_a_changed_byte(line):
     """The same for the bytes that mean something."""
-    check(LINE[:place] + bytes([byte]) + LINE[place + 1 :])
+    check(line)
 
 
 @bounded

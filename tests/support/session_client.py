@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tests.support import wire
 from tests.support.harness import DEADLINE_S, frame
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.support.harness import Collector
 
@@ -140,3 +142,30 @@ class Spread(Faithful):
             bodies = [frame(f"{self.name}-{n:07d}", name=self.logger(n))[4:] for n in range(first, last + 1)]
             self._client.send(wire.batch(first, *bodies))
             self.acknowledged = self._client.acknowledged(last)
+
+
+@contextlib.contextmanager
+def all_logging(clients: Sequence[Faithful]) -> Iterator[None]:
+    """Let each client log in a thread of its own until the end of the block; then close them, all acknowledged."""
+    is_over = threading.Event()
+
+    def log(client: Faithful) -> None:
+        while not is_over.is_set():
+            client.log(20)
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        logging = [pool.submit(log, client) for client in clients]
+        try:
+            yield
+        finally:
+            is_over.set()
+        for one in logging:
+            one.result(2 * DEADLINE_S)
+    for client in clients:
+        assert client.acknowledged == client.sent
+        client.close()
+
+
+def messages_of(clients: Sequence[Faithful]) -> list[str]:
+    """Return the messages that the clients have logged, sorted."""
+    return sorted(f"{client.name}-{number:07d}" for client in clients for number in range(1, client.sent + 1))

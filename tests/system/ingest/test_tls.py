@@ -17,7 +17,7 @@ import pytest
 from prefork_logd.handlers import SocketHandler
 from tests.support.authority import Authority
 from tests.support.harness import DEADLINE_S, NO_ERRORS, frame, frames, record, wait_for
-from tests.support.session_client import Faithful
+from tests.support.session_client import Faithful, all_logging
 from tests.support.tls import TlsCollector, client_context, serial_of
 
 if TYPE_CHECKING:
@@ -155,14 +155,7 @@ def test_bad_handshakes_are_refused_and_others_go_on(site: Site) -> None:
 def test_a_certificate_is_replaced_under_load(site: Site) -> None:
     """No client notices; new connections see the new one, and a bad pair changes nothing."""
     clients = [Faithful(site.collector, f"load-{number}") for number in range(4)]
-    is_over = threading.Event()
-
-    def log(client: Faithful) -> None:
-        while not is_over.is_set():
-            client.log(20)
-
-    with ThreadPoolExecutor(len(clients)) as pool:
-        logging = [pool.submit(log, client) for client in clients]
+    with all_logging(clients):
         with site.collector.connect() as sock:
             old = serial_of(sock)
         key = Path(site.issued[1]).read_bytes()
@@ -180,12 +173,8 @@ def test_a_certificate_is_replaced_under_load(site: Site) -> None:
         for _ in range(8):
             with site.collector.connect() as sock:
                 assert serial_of(sock) == row["serial"]
-        is_over.set()
-        for one in logging:
-            one.result(DEADLINE_S)
     assert key
     for client in clients:
-        client.close()
         assert site.count(f"{client.name}-") == client.sent
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from typing import TYPE_CHECKING
 
 from tests.support.disks import TO_THE_LAST_BYTE, mounted
 from tests.support.harness import DEADLINE_S, frame, frames, messages, wait_for
 from tests.support.load import Load
-from tests.support.session_client import Client, Faithful, records
+from tests.support.session_client import Client, Faithful, all_logging, messages_of, records
 
 if TYPE_CHECKING:
     import socket
@@ -130,16 +129,7 @@ def test_sessions_survive_kills_in_the_middle_of_moves(make_collector: Maker) ->
     """Givers, takers and the writer are killed while connections are on their way: nothing is lost or doubled."""
     collector = make_collector("", "--workers", "3").start()
     clients = [Faithful(collector, f"client{number}") for number in range(6)]
-    stop = threading.Event()
-
-    def log(client: Faithful) -> None:
-        while not stop.is_set():
-            client.log(20)
-
-    threads = [threading.Thread(target=log, args=(client,)) for client in clients]
-    for thread in threads:
-        thread.start()
-    try:
+    with all_logging(clients):
         for turn in range(12):
             pids = list(collector.worker_pids().values())
             collector.send_signal(signal.SIGTTOU if turn % 2 else signal.SIGTTIN)
@@ -147,16 +137,7 @@ def test_sessions_survive_kills_in_the_middle_of_moves(make_collector: Maker) ->
             if victim:
                 os.kill(victim, signal.SIGKILL)
             wait_for(lambda: len(workers(collector)) >= 2, "workers are at work again")
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(2 * DEADLINE_S)
-    for client in clients:
-        assert client.acknowledged == client.sent
-        client.close()
-    found = messages(collector.records())
-    expected = [f"{client.name}-{number:07d}" for client in clients for number in range(1, client.sent + 1)]
-    assert sorted(found) == sorted(expected)
+    assert sorted(messages(collector.records())) == messages_of(clients)
     assert collector.stop() in (0, 1)
 
 

@@ -6,15 +6,14 @@ import json
 import os
 import shutil
 import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import prefork_logd
 from tests.support.disks import TO_THE_LAST_BYTE, mounted
-from tests.support.harness import DEADLINE_S, Collector, frame, frames, messages, wait_for
+from tests.support.harness import Collector, frame, frames, messages, wait_for
 from tests.support.load import Load
-from tests.support.session_client import Client, Faithful, records
+from tests.support.session_client import Client, Faithful, all_logging, messages_of, records
 from tests.system.upgrade.test_handover import is_closed
 
 if TYPE_CHECKING:
@@ -197,16 +196,7 @@ def test_children_die_during_upgrades_and_sessions_lose_nothing(make_collector: 
     collector = make_collector("", "--workers", "2").start()
     collector._flags = (*collector._flags, "--bind", collector.bind[0])
     clients = [Faithful(collector, f"client{number}") for number in range(4)]
-    stop = threading.Event()
-
-    def log(client: Faithful) -> None:
-        while not stop.is_set():
-            client.log(20)
-
-    threads = [threading.Thread(target=log, args=(client,)) for client in clients]
-    for thread in threads:
-        thread.start()
-    try:
+    with all_logging(clients):
         for turn, moment in enumerate(("trial", "exec", "take-over")):
             done = collector.log.count("runs now; the last one was")
             tried = collector.log.count("the trial of version")
@@ -225,16 +215,7 @@ def test_children_die_during_upgrades_and_sessions_lose_nothing(make_collector: 
         os.kill(collector.process.pid, signal.SIGKILL)
         collector.process.wait()
         collector.start()
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(2 * DEADLINE_S)
-        for client in clients:
-            client.close()
-    assert all(client.acknowledged == client.sent for client in clients)
-    found = messages(collector.records())
-    expected = [f"{client.name}-{number:07d}" for client in clients for number in range(1, client.sent + 1)]
-    assert sorted(found) == sorted(expected)
+    assert sorted(messages(collector.records())) == messages_of(clients)
     assert collector.stop() in (0, 1)
 
 
