@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -50,13 +51,28 @@ SYSTEM_FILE = Path("/etc/prefork-logd") / FILE_NAME
 def find_file(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Path | None:
     """Return the configuration file to read: the flag's, the environment's, ./prefork-logd.toml, the system's, or None.
 
-    A named file that is missing is returned all the same; loading it raises the error.
+    A named file that is missing is returned all the same; loading it raises the error. Raises ConfigError for a
+    ./prefork-logd.toml of another user: it can name commands and code, and was found because of the directory alone.
     """
     if explicit:
         return Path(explicit)
     if named := environment.get(ENVIRONMENT_VARIABLE):
         return Path(named)
-    return next((path for path in (Path(FILE_NAME), SYSTEM_FILE) if path.is_file()), None)
+    here = Path(FILE_NAME)
+    if here.is_file():
+        _require_own(here)
+        return here
+    return SYSTEM_FILE if SYSTEM_FILE.is_file() else None
+
+
+def _require_own(path: Path) -> None:
+    """Raise ConfigError if a file belongs to another user than this one and root, or every user may write it."""
+    for status in (path.lstat(), path.stat()):
+        is_open = not stat.S_ISLNK(status.st_mode) and status.st_mode & stat.S_IWOTH
+        if is_open or status.st_uid not in (0, os.geteuid()):
+            what = "can be written by every user" if is_open else f"belongs to another user (uid {status.st_uid})"
+            remedy = f"to use it, write --config {path}; else run this in another directory"
+            raise ConfigError([Problem(os.path.abspath(path), f"{what}; {remedy}")])  # noqa: PTH100 - a str
 
 
 def absolute(path: str | Path, directory: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,45 @@ def test_files_are_looked_for_in_the_documented_order(tmp_path: Path, monkeypatc
     assert find_file(None, {}) == Path(FILE_NAME)
     assert find_file(None, {ENVIRONMENT_VARIABLE: "e.toml"}) == Path("e.toml")
     assert find_file("f.toml", {ENVIRONMENT_VARIABLE: "e.toml"}) == Path("f.toml")
+
+
+@pytest.mark.parametrize("harm", ["owner", "link", "mode"])
+def test_a_file_of_another_user_is_not_found_by_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    """It could name commands that root then runs; a person who names the file wants it."""
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "mine.toml"
+    mine.touch()
+    here = Path(FILE_NAME)
+    if harm == "link":
+        here.symlink_to(mine)
+    else:
+        here.touch(0o644)
+    assert find_file(None, {}) == here
+    if harm == "mode":
+        here.chmod(0o666)
+        what = "can be written by every user"
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: here.lstat().st_uid + 1)
+        pretend_owner(monkeypatch, here, is_link=harm == "link")
+        what = "belongs to another user"
+    with pytest.raises(ConfigError, match=rf"{what}.*to use it, write --config prefork-logd.toml"):
+        find_file(None, {})
+    assert find_file(FILE_NAME, {}) == here
+
+
+def pretend_owner(monkeypatch: pytest.MonkeyPatch, path: Path, *, is_link: bool) -> None:
+    """Let a file, or the link alone, belong to a user who is neither root nor this one."""
+    real = Path.lstat if is_link else Path.stat
+
+    def status(self: Path, **flags: bool) -> os.stat_result:
+        found = list(real(self, **flags))
+        if self == path:
+            found[4] = 54321
+        return os.stat_result(found)
+
+    monkeypatch.setattr(Path, real.__name__, status)
 
 
 @pytest.mark.parametrize("content", [None, b"\xff"])
