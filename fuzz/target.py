@@ -117,10 +117,11 @@ SETUPS = (
     Setup((), ((30, ("shop",)),), ships=True),
     Setup(((None, 50, ()),), ships=True),
     Setup(((None, 0, ()), (TEMPLATE, 0, ())), forms=("bearer", "card", "jwt", "url-password")),
+    Setup(((None, 0, ()), (TEMPLATE, 0, ())), ((20, ()),), forms=("private-key", "provider-token")),
     Setup(((None, 0, ()), (SENDER_TEMPLATE, 0, ())), ((30, ()),), sender=SENDER),
 )
 """JSON and text; stores with rules of their own beside text; nothing but stores; what is filtered, but shipped; secrets
-by their form; and records of a session that describes its sender."""
+by their form, those of any length and long ones; and records of a session that describes its sender."""
 
 
 def twin(frame: bytes) -> Record | None:

@@ -15,7 +15,7 @@ from prefork_logd.records.redaction import MAX_PATTERNS, Redactor, split_pattern
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Form = Literal["bearer", "card", "jwt", "key-value", "url-password"]
+Form = Literal["bearer", "card", "jwt", "key-value", "private-key", "provider-token", "url-password"]
 DEFAULT_KEYS = (
     "*password*",
     "*passwd*",
@@ -63,12 +63,13 @@ class RedactSettings(TableSettings, frozen=True, kw_only=True, forbid_unknown_fi
     values: Annotated[
         tuple[Form, ...],
         Meta(
-            description="Forms of secrets that are replaced in message, exc_text, stack_info, and the texts and keys "
-            'of extra. "bearer": the text after Bearer or Basic; "card": numbers of payment cards; "jwt": JSON Web '
-            'Tokens; "key-value": the value after a key of `keys`, as in password=x or "token": "x"; "url-password": '
-            "the password in a URL.",
+            description="Forms of secrets that are replaced in message, exc_text, stack_info, the names of logger, "
+            'process, thread and task, and the texts and keys of extra. "bearer": the text after Bearer or Basic; '
+            '"card": numbers of payment cards; "jwt": JSON Web Tokens; "key-value": the value after a key of `keys`, '
+            'as in password=x or "token": "x"; "private-key": private keys in PEM and the like; "provider-token": '
+            'tokens of well-known providers, such as ghp_x; "url-password": the password in a URL.',
         ),
-    ] = ()
+    ] = ("private-key",)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value that has the right type and cannot be used."""

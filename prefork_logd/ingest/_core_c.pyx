@@ -18,7 +18,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.math cimport isfinite, isnan, rint, signbit
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport SIZE_MAX, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 from libc.time cimport localtime_r, strftime, time_t, tm
@@ -297,6 +297,7 @@ cdef class Core:
         memset(self.parted, 0, sizeof(self.parted))
         memset(self.is_parted, 0, sizeof(self.is_parted))
         memset(&self.secrets, 0, sizeof(Secrets))
+        self.secrets.shortest = SIZE_MAX
         self.machine.marks = self.marks
         self.machine.secrets = &self.secrets
         self.machine.memory.runs_size = 1
@@ -401,7 +402,13 @@ cdef class Core:
     cdef int _take_rules(self, redactor) except -1:
         """Keep the rules of a records.redaction.Redactor in the form that secrets.pxi compares."""
         cdef Pattern* pattern
-        names = {"bearer": BEARER, "card": CARD, "jwt": JWT, "key-value": KEY_VALUE, "url-password": URL_PASSWORD}
+        global secrets_number
+        secrets_number += 1
+        self.secrets.number = secrets_number
+        names = {
+            "bearer": BEARER, "card": CARD, "jwt": JWT, "key-value": KEY_VALUE, "url-password": URL_PASSWORD,
+            "private-key": PRIVATE_KEY, "provider-token": PROVIDER_TOKEN,
+        }
         allowed = [(key, False, False) for key in redactor.allowed if key]
         if len(redactor.patterns) > MOST_PATTERNS or len(allowed) > MOST_ALLOWED:
             raise ValueError("more patterns than the settings allow")
@@ -418,6 +425,27 @@ cdef class Core:
             pattern.before, pattern.behind = before, behind
         for form in redactor.forms:
             self.secrets.forms |= names[form]
+        self.secrets.shortest = redactor.shortest
+        self._take_prefixes(redactor.prefixes)
+        return 0
+
+    cdef int _take_prefixes(self, prefixes) except -1:
+        """Keep the prefixes of providers' tokens (records/provider_tokens.py)."""
+        cdef Prefix* prefix
+        cdef uint8_t first
+        if len(prefixes) > MOST_PREFIXES:
+            raise ValueError("more prefixes than there is room for")
+        for text, least in prefixes:
+            prefix = &self.secrets.prefixes[self.secrets.prefixes_count]
+            self.secrets.prefixes_count += 1
+            self.kept.append(text)
+            prefix.text = <const uint8_t*> <const char*> text
+            prefix.size, prefix.least = len(text), least
+            # The first sign that is no letter, if there is one; it is never the first sign of all.
+            prefix.anchor = next(at for anchors in (ANCHORS[:3], ANCHORS) for at in range(1, len(text)) if text[at] in anchors)
+            first = text[prefix.anchor - 1]
+            prefix.next = self.secrets.before_anchor[first] - 1
+            self.secrets.before_anchor[first] = self.secrets.prefixes_count
         return 0
 
     cdef int _set_sender(self, sender) except -1:

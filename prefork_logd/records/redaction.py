@@ -11,11 +11,14 @@ A key is compared without its case and without everything but letters and digits
 from __future__ import annotations
 
 import functools
+import sys
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.records.json_text import redact_texts
+from prefork_logd.records.provider_tokens import PREFIXES
 from prefork_logd.records.record import MAX_FITTED_MESSAGE, MAX_FITTED_NAME, TEXT_FIELDS, fit_text
-from prefork_logd.records.secret_forms import FORMS, REDACTED, is_card
+from prefork_logd.records.redacted import REDACTED
+from prefork_logd.records.secret_forms import FORMS, SHORTEST, is_card
 from prefork_logd.records.sender import make_sender
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 MAX_PATTERNS = 64
 MAX_PATTERN_CHARACTERS = 64
+
+SEARCHED_FIELDS = ("message", "msg", "name", "processName", "threadName", "taskName", "exc_text", "stack_info")
+"""Fields in which forms of secrets are searched, besides `extra` and `exception`."""
 
 _ASCII = bytes(range(128))
 _DROPPED = bytes(octet for octet in _ASCII if not chr(octet).isalnum())
@@ -64,7 +70,11 @@ class Redactor:
         self.patterns = tuple(split_pattern(pattern) for pattern in keys)
         self.allowed = frozenset(plain_key(key) for key in allow)
         self.forms = tuple(sorted(values))
+        self.prefixes = tuple((prefix.text.encode(), prefix.least) for prefix in PREFIXES)
+        """Prefixes of tokens for the compiled core, each with the number of signs behind it."""
         self._searches = tuple(search for form, search in FORMS.items() if form in self.forms)
+        self.shortest = min((SHORTEST.get(form, 0) for form in self.forms), default=sys.maxsize)
+        """Characters of the shortest text that may have one of the forms."""
         self._hides_cards = "card" in self.forms
         self._cached = functools.lru_cache(maxsize=4096)(self._compare)
 
@@ -75,14 +85,6 @@ class Redactor:
     def redact(self, record: Record) -> bool:
         """Replace the secrets of a record, in place; return whether there were any."""
         found = False
-        if self._searches:
-            for field in ("message", "msg", "exc_text", "stack_info"):
-                text = getattr(record, field)
-                if text:
-                    shown = self._without_forms(text)
-                    if shown != text:
-                        setattr(record, field, shown)
-                        found = True
         for field in ("extra", "exception"):
             value = getattr(record, field)
             if value and (self.patterns or self._searches):
@@ -92,6 +94,15 @@ class Redactor:
                     found = True
                     if field == "extra":
                         _fit_again(record, value)
+        if self._searches:
+            # After the above: a field that holds the JSON of a value is known by its text as it came.
+            for field in SEARCHED_FIELDS:
+                text = getattr(record, field)
+                if text and len(text) >= self.shortest:
+                    text_shown = self._without_forms(text)
+                    if text_shown != text:
+                        setattr(record, field, text_shown)
+                        found = True
         return found
 
     def redact_unread(self, record: Record) -> bool:
@@ -150,7 +161,9 @@ class Redactor:
                     for item, found in zip(value, items, strict=True)
                 ]
             return ([item for item, _ in items], True) if any(found for _, found in items) else (value, False)
-        if isinstance(value, str) and self._searches:
+        if isinstance(value, str):
+            if len(value) < self.shortest:
+                return value, False
             shown = self._without_forms(value)
             return shown, shown != value
         if self._hides_cards and type(value) is int and is_card(value):
@@ -159,7 +172,9 @@ class Redactor:
 
     def _redact_dict(self, value: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         changed: dict[str, Any] = {}
+        longest = 0
         for key, item in value.items():
+            longest = max(longest, len(key))
             if is_hidden(item) and self.is_secret(key):
                 changed[key] = REDACTED
             elif isinstance(item, _SEARCHED):
@@ -171,7 +186,7 @@ class Redactor:
             if any(isinstance(name, str) and self.is_secret(name) for name in names):
                 changed["value"] = REDACTED
         found = ({**value, **changed}, True) if changed else (value, False)
-        return self._redact_keys(*found) if self._searches else found
+        return self._redact_keys(*found) if longest >= self.shortest else found
 
     def _redact_keys(self, value: dict[str, Any], is_changed: bool) -> tuple[dict[str, Any], bool]:
         """Do with the texts of keys what is done with other texts; no value is lost where two become the same."""

@@ -14,19 +14,18 @@ import re
 from typing import TYPE_CHECKING
 
 from prefork_logd.records.json_text import value_end
+from prefork_logd.records.private_keys import SHORTEST_KEY, without_private_keys
+from prefork_logd.records.provider_tokens import PREFIXES, without_provider_tokens
+from prefork_logd.records.redacted import ESCAPED, REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     IsSecret = Callable[[str], bool]
 
-REDACTED = "<redacted>"
-
-_ESCAPED = r"(?<=%[0-9A-Fa-f]{2})|(?<=\\[abfnrtv])|(?<=\\x[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4})"
-"""The place after an escape, whose last sign is a letter or a digit."""
 _CREDENTIAL = re.compile(
-    rf"""(?:\b|{_ESCAPED})
-    (basic(?:[ \t\u00a0+]|%20|\\t)++["'<]? | bearer(?:(?:[ \t\u00a0+]|%20|\\t)++|["']?[ ]?[:=][ ]?)["'<]?)
+    rf"""(?:\b|{ESCAPED})
+    ((?:basic(?:[ \t\u00a0+]|%20|\\t)++ | bearer(?:(?:[ \t\u00a0+]|%20|\\t)++|["']?[ ]?[:=][ ]?))(?!{REDACTED})["'<]?)
     (?:[^\s"'<>,;(){{}}\[\]\\&]|\\/){{8,}}""",
     re.IGNORECASE | re.ASCII | re.VERBOSE,
 )
@@ -39,7 +38,7 @@ _URL_USERS = re.compile(
 """A URL up to its last user. A server with several hosts may have one before each: `postgresql://u:p@a,v:q@b/db`. A
 password may have a slash that is not encoded; what follows a colon and is a number up to a slash is a port."""
 _DOTTED = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]*+){2,}+")
-_TOKEN_BEGIN = re.compile(rf"(?:(?<![A-Za-z0-9])|{_ESCAPED})eyJ")
+_TOKEN_BEGIN = re.compile(rf"(?:(?<![A-Za-z0-9])|{ESCAPED})eyJ")
 _SIGNED_PARTS, _ENCRYPTED_PARTS, _LEAST_PART = 3, 5, 10
 """How many parts a token has, and the least characters of one; shorter ones are parts of other names with dots."""
 _DIGITS = re.compile(r"(?<![0-9])[0-9]++(?:(?:[ .+\u00a0\u2010-\u2013-]|%20|[ ]{2})[0-9]++)*+")
@@ -247,11 +246,16 @@ def _closing(quote: str) -> re.Pattern[str]:
 
 
 FORMS: dict[str, Callable[[str, IsSecret], str]] = {
+    "private-key": lambda text, _: without_private_keys(text),
     "key-value": without_named,
     "bearer": lambda text, _: without_credentials(text),
     "card": lambda text, _: without_cards(text),
     "jwt": lambda text, _: without_tokens(text),
+    "provider-token": lambda text, _: without_provider_tokens(text),
     "url-password": lambda text, _: without_url_passwords(text),
 }
 """Name of each form to the function that returns a text without it, which is given what tells the names of secrets; in
 the order in which they are applied: a named value may have one of the other forms."""
+
+SHORTEST = {"private-key": SHORTEST_KEY, "provider-token": min(len(prefix.text) + prefix.least for prefix in PREFIXES)}
+"""Characters of the shortest text that may have a form, where it is worth a look at the length."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import logging.handlers
 import pickle
 from collections import OrderedDict, deque
 from decimal import Decimal
@@ -28,6 +30,7 @@ KEYS = [
     *("password", "Api-Key", "apiKey2", "token", "tokens", "order", "amount"),
     *("user_PASSWD_old", "pwd", "p-w-d", "ключToken"),
 ]
+LINE = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQDLgGMl+/Kq9w0B"
 TEXTS = [
     "Bearer abcdefghij",
     "4111 1111 1111 1111",
@@ -40,11 +43,20 @@ TEXTS = [
     "redis://:a/b@h",
     'a "password" : "x"',
     "--token x",
+    f"-----BEGIN PRIVATE KEY-----\n{LINE}\n-----END PRIVATE KEY-----",
+    f"-----BEGIN%20EC%20PRIVATE%20KEY-----%0A{LINE}%0A",
+    f"{LINE} ---- END SSH2 ENCRYPTED PRIVATE KEY ----",
+    "AKIAIOSFODNN7EXAMPLE",
+    "\\tghp_" + "a1b2c3" * 6,
+    "%20glpat-abcdefghij-bcdefghij",
 ]
+NAMES = ["name", "processName", "threadName", "taskName"]
 PIECES = [
     *("password", "token", "Cookie", "pwd", "order", "--", "x", "\u00fc", "\u00a0", "\u201c", "b'", "Bearer", "basic"),
     *("=>", "4111111111111111", "4111", "1111", "%20", "%3D", "%09", "12", "7", "://", ":\\/\\/", "@", "."),
     "eyJhbGciOiJI",
+    *("-----", "----", "BEGIN", "END", " PRIVATE KEY", "%20PRIVATE%20KEY", LINE, "\\n", "cut"),
+    *("AKIA", "ASIA", "glpat-", "sk_live_", "github_pat_", "SG.", "ABCDEFGHIJKLMNOP", "abcdefghijklmnopqrst", "_"),
     *(
         "eyJzdWIiOiIxMjM",
         "abcdefghijkl",
@@ -182,12 +194,37 @@ def test_a_verdict_does_not_outlive_the_tree_of_keys() -> None:
 
 
 @pytest.mark.parametrize("text", [*TEXTS, "nothing", "basic ", "1234567890123", "a://b", "a@b", "BASIC xxxxxxxx", ""])
-@pytest.mark.parametrize("where", ["msg", "exc_text", "stack_info", "extra", "deep"])
+@pytest.mark.parametrize("where", ["msg", "exc_text", "stack_info", "extra", "deep", *NAMES])
 def test_forms(text: str, where: str) -> None:
     """A text that may hold a secret is left to Python, wherever it stands; the others are not."""
     attributes = {"deep": {"d": [{"e": text}]}} if where == "deep" else {where: f"a {text} z"}
     agree(attributes, Redactor((), (), FORMS))
     agree({"msg": "nothing of the kind", "extra": "eyes"}, Redactor((), (), FORMS), native=True)
+
+
+@pytest.mark.parametrize("where", NAMES)
+def test_forms_in_names_that_come_again(where: str) -> None:
+    """Thread and process are a part of a record that is copied and not read; the rules of another core may differ."""
+    redactor = Redactor((), (), ["provider-token"])
+    core, plain = sides.core(redactor=redactor), sides.core(redactor=Redactor())
+    record = logging.LogRecord("shop", logging.INFO, "/srv/shop.py", 7, "paid", None, None, "pay")
+    for text, is_taken in (("of ghp_short", True), ("of ghp_" + "a1b2c3" * 6, False)):
+        setattr(record, where, text)
+        frame = logging.handlers.SocketHandler("localhost", 1).makePickle(record)[4:]
+        for _ in range(6):
+            assert sides.agree(plain, frame, Redactor())
+            assert sides.agree(core, frame, redactor) == is_taken
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join), st.sampled_from([[form] for form in FORMS]))
+def test_forms_in_texts_without_an_output_of_json(text: str, forms: list[str]) -> None:
+    """A core with an output of text alone leaves the same records to Python."""
+    redactor = Redactor(["*token", "password", "cookie", "pwd"], (), forms)
+    outputs = [OutputSettings(path="a", format="text", template="%(x)s %(message)s")]
+    for attributes in ({"x": text}, {text: 1}, {"x": [text]}, {"x": 4111111111111111}):
+        frame = pickle.dumps(USUAL | attributes, 4)
+        alone = sides.core(outputs, redactor).lines(frame, sides.PEER, sides.RECEIVED)
+        assert (alone is None) == (sides.core(redactor=redactor).lines(frame, sides.PEER, sides.RECEIVED) is None)
 
 
 class Word(str):

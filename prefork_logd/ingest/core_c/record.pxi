@@ -482,7 +482,9 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
             return False
         for index in range(0, fields.extras_count, 2):
             node = fields.extras[index]
-            if is_secret_value(m, fields, node) or not put_name(out, node, index != 0):
+            if is_secret_value(m, fields, node) or may_have_form(m.secrets, node.value.text, node.size):
+                return False
+            if not put_name(out, node, index != 0):
                 return False
             if not put_under(m, out, node, fields.extras[index + 1], 1):
                 return False
@@ -504,21 +506,38 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
     )
 
 
-cdef bint may_hold_forms(Machine* m, Fields* fields) noexcept nogil:
-    """Tell whether a text of the record may hold a secret by its form; put_value checks those in containers."""
-    cdef Node* node
-    cdef int slot
-    cdef size_t index
-    for slot in range(STORED):
-        node = fields.slot[slot]
-        if (slot == MESSAGE or slot == MSG or slot >= EXC_TEXT) and node != NULL and is_text(node):
-            if may_have_form(m.secrets, node.value.text, node.size):
-                return True
-    for index in range(fields.extras_count):
-        node = fields.extras[index]
-        if is_text(node) and may_have_form(m.secrets, node.value.text, node.size):
+cdef inline bint may_hold_form(const Machine* m, const Fields* fields, int slot) noexcept nogil:
+    """Tell whether a field may hold a secret by its form."""
+    cdef const Node* node = fields.slot[slot]
+    return (
+        node != NULL and node.size >= m.secrets.shortest and is_text(node)
+        and has_beginning(m.secrets, node.value.text, node.size)
+    )
+
+
+cdef inline bint may_hold_forms(const Machine* m, Fields* fields) noexcept nogil:
+    """Tell whether a field may hold a secret by its form; put_record and can_pay check `extra`."""
+    if (
+        may_hold_form(m, fields, MESSAGE) or may_hold_form(m, fields, MSG) or may_hold_form(m, fields, EXC_TEXT)
+        or may_hold_form(m, fields, STACK_INFO) or may_hold_form(m, fields, NAME) or may_hold_form(m, fields, TASKNAME)
+    ):
+        return True
+    if fields.origin == NULL:
+        return may_hold_form(m, fields, PROCESSNAME) or may_hold_form(m, fields, THREADNAME)
+    if fields.origin.searched != m.secrets.number:
+        if has_form_in_names(m.secrets, fields.origin):
             return True
-        if node.kind == INT and m.secrets.forms & CARD and may_be_card(node.value.integer):
+        fields.origin.searched = m.secrets.number
+    return False
+
+
+cdef bint has_form_in_names(const Secrets* secrets, const Stretch* origin) noexcept nogil:
+    """Tell whether the name of the process or of the thread may hold a secret, in a stretch that was not read."""
+    cdef size_t index
+    cdef const Node* node
+    for index in range(origin.pairs):
+        node = origin.nodes + index
+        if is_text(node) and may_have_form(secrets, origin.octets + node.value.integer, node.size):
             return True
     return False
 
@@ -541,6 +560,13 @@ cdef bint has_secret_name(Machine* m, Fields* fields) noexcept nogil:
     return False
 
 
+cdef inline bint may_hold_any(const Machine* m, const Node* value) noexcept nogil:
+    """Tell whether a value without containers may hold a secret by its form."""
+    if value.kind == INT:
+        return m.secrets.forms & CARD and may_be_card(value.value.integer)
+    return is_text(value) and may_have_form(m.secrets, value.value.text, value.size)
+
+
 cdef bint can_pay(Machine* m, Fields* fields) noexcept nogil:
     """Tell whether a record without containers is within its budget, without writing it as put_record does."""
     cdef int secret
@@ -549,6 +575,10 @@ cdef bint can_pay(Machine* m, Fields* fields) noexcept nogil:
     for index in range(1, fields.extras_count, 2):
         value = fields.extras[index]
         if is_secret_value(m, fields, fields.extras[index - 1]):
+            return False
+        if may_have_form(m.secrets, fields.extras[index - 1].value.text, fields.extras[index - 1].size):
+            return False
+        if may_hold_any(m, value):
             return False
         if not is_kept(value):
             secret = is_secret(m.secrets, fields.extras[index - 1])

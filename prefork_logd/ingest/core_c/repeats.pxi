@@ -76,6 +76,7 @@ cdef struct Stretch:
     int32_t group
     uint32_t epoch           # of its latest use
     uint32_t has_level
+    uint32_t searched        # number of the Secrets that found no form in its texts
     Node level
     uint8_t[STRETCH_BYTES + STRETCH_JSON] octets   # of the frame, and behind them its JSON
     Node[STRETCH_PAIRS] nodes  # its values; texts refer to offsets in the stretch
@@ -739,7 +740,7 @@ cdef void keep_stretch(
     stretch.cost = <uint32_t> cost
     stretch.before = before
     stretch.json_size = <uint32_t> out.size
-    stretch.unfit = stretch.epoch = 0
+    stretch.unfit = stretch.epoch = stretch.searched = 0
     stretch.size = <uint32_t> size
     STRETCH_HASH[place] = hash
     STRETCH_CREDIT[place] = 0

@@ -9,6 +9,7 @@ cdef enum:
     PLAIN_KEY = 256          # Python decides about longer keys
     VERDICTS = 256
     VERDICT_BYTES = 48       # the verdicts on longer keys are not kept
+    MOST_PREFIXES = 64       # of tokens of providers
 
 cdef enum Form:
     BEARER = 1
@@ -16,12 +17,22 @@ cdef enum Form:
     JWT = 4
     URL_PASSWORD = 8
     KEY_VALUE = 16
+    PRIVATE_KEY = 32
+    PROVIDER_TOKEN = 64
+    OF_WORDS = 31            # those of which each octet of a text is looked at
 
 cdef struct Pattern:
     const uint8_t* text
     size_t size
     bint before              # whether anything may stand before it
     bint behind
+
+cdef struct Prefix:
+    const uint8_t* text
+    size_t size
+    size_t anchor            # index of its octet that ANCHORS has
+    size_t least             # number of octets that follow it
+    int next                 # index of the next one with the same octet before the anchor; -1: there is none
 
 cdef struct Verdict:
     uint32_t size            # of the key; 0: the place is empty
@@ -32,17 +43,69 @@ cdef enum:
     FLAT_KEYS = 1024         # most keys of the tree (flat.pxi)
 
 cdef uint64_t tree_number = 1    # number of the present tree of keys
+cdef uint32_t secrets_number = 0 # number of the latest Secrets
 
 
 cdef struct Secrets:
     size_t patterns_count
     size_t allowed_count
     int forms
+    uint32_t number                        # different for each of them
+    size_t shortest                        # octets of the shortest text that may have a form
+    size_t prefixes_count
+    Prefix[MOST_PREFIXES] prefixes
+    int16_t[256] before_anchor             # index of the first prefix with this octet before its anchor, plus one
     Pattern[MOST_PATTERNS] patterns
     Pattern[MOST_ALLOWED] allowed
     Verdict[VERDICTS] verdicts
     uint64_t tree                          # number of the tree of keys that `tagged` is about
     uint8_t[FLAT_KEYS] tagged              # verdict on each key of that tree, plus one; 0: not known yet
+
+cdef extern from *:
+    """
+    /* Mark the octets of 16, one bit for each. */
+    static inline uint32_t bits16(octets16_t marked) {
+    #ifdef __SSE2__
+        return __builtin_ia32_pmovmskb128((char __attribute__((vector_size(16)))) marked);
+    #else
+        uint32_t index, bits = 0;
+        for (index = 0; index < 16; index++)
+            bits |= (uint32_t)(marked[index] & 1) << index;
+        return bits;
+    #endif
+    }
+
+    /* Return the next 16 octets of a text, or those that are left. */
+    static inline octets16_t next16(const uint8_t *text, size_t left) {
+        octets16_t octets = {0};
+        if (left >= 16)
+            return load16(text);
+        memcpy(&octets, text, left);
+        return octets;
+    }
+
+    /* Return whether 64 octets have no dash. */
+    static inline int no_dash64(const uint8_t *text) {
+        return !any16((load16(text) == '-') | (load16(text + 16) == '-') | (load16(text + 32) == '-') | (load16(text + 48) == '-'));
+    }
+
+    /* Mark dashes beside another one. Of four, two stand beside each other within the same 16 octets. */
+    static inline uint32_t dashes16(const uint8_t *text, size_t left) {
+        uint32_t found = bits16(next16(text, left) == '-');
+        return found & found >> 1;
+    }
+
+    /* Mark the octets of which each prefix of a token has one. */
+    static inline uint32_t anchors16(const uint8_t *text, size_t left) {
+        octets16_t octets = next16(text, left);
+        return bits16((octets == '_') | (octets == '-') | (octets == '.') | (octets == 'I'));
+    }
+    """
+    bint no_dash64(const uint8_t* text) noexcept nogil
+    uint32_t dashes16(const uint8_t* text, size_t left) noexcept nogil
+    uint32_t anchors16(const uint8_t* text, size_t left) noexcept nogil
+
+cdef bytes ANCHORS = b"_-.I"
 
 cdef const char* REDACTED = b'"<redacted>"'
 cdef bint[256] OF_INTEREST       # octets at which may_have_form looks closer
@@ -152,8 +215,96 @@ cdef inline bint may_be_card(int64_t number) noexcept nogil:
     return 2 <= number <= 6
 
 
-cdef bint may_have_form(const Secrets* secrets, const uint8_t* text, size_t size) noexcept nogil:
+cdef inline bint may_have_form(const Secrets* secrets, const uint8_t* text, size_t size) noexcept nogil:
     """Tell whether a text may hold a secret of one of the forms, by beginnings that few texts have."""
+    return size >= secrets.shortest and has_beginning(secrets, text, size)
+
+
+cdef bint has_beginning(const Secrets* secrets, const uint8_t* text, size_t size) noexcept nogil:
+    """Do what may_have_form does, for a text that is long enough."""
+    if secrets.forms & PRIVATE_KEY and has_key_line(text, size):
+        return True
+    if secrets.forms & PROVIDER_TOKEN and has_prefix(secrets, text, size):
+        return True
+    return secrets.forms & OF_WORDS and has_word(secrets, text, size)
+
+
+cdef bint has_key_line(const uint8_t* text, size_t size) noexcept nogil:
+    """Tell whether a text has dashes with BEGIN or END behind them, as the lines around a private key."""
+    cdef size_t at = 0, stop
+    cdef uint32_t found
+    while at < size:
+        if size - at >= 64 and no_dash64(text + at):
+            at += 64
+            continue
+        found = dashes16(text + at, size - at)
+        at += 16
+        if not found:
+            continue
+        stop = at - 16 + <size_t> __builtin_ctz(found)
+        while stop < size and text[stop] == 45:
+            stop += 1
+        # A blank may stand between, also a percent-encoded one.
+        for at in range(stop, min(stop + 9, size)):
+            if size - at >= 5 and (memcmp(text + at, b"BEGIN", 5) == 0 or memcmp(text + at, b"END", 3) == 0):
+                return True
+        at = stop
+    return False
+
+
+cdef bint has_prefix(const Secrets* secrets, const uint8_t* text, size_t size) noexcept nogil:
+    """Tell whether a text has the prefix of a provider's tokens, and signs behind it."""
+    cdef size_t at = 0, anchor
+    cdef uint32_t found
+    while at < size:
+        found = anchors16(text + at, size - at)
+        while found:
+            anchor = at + <size_t> __builtin_ctz(found)
+            found &= found - 1
+            if anchor and secrets.before_anchor[text[anchor - 1]] and is_anchor(secrets, text, size, anchor):
+                return True
+        at += 16
+    return False
+
+
+cdef bint is_anchor(const Secrets* secrets, const uint8_t* text, size_t size, size_t anchor) noexcept nogil:
+    """Tell whether an octet is the anchor of a prefix, with enough signs behind it."""
+    cdef size_t start, end, before
+    cdef const Prefix* prefix
+    cdef int index = secrets.before_anchor[text[anchor - 1]] - 1
+    while index >= 0:
+        prefix = &secrets.prefixes[index]
+        index = prefix.next
+        if prefix.anchor > anchor:
+            continue
+        start = anchor - prefix.anchor
+        if (
+            text[start] != prefix.text[0] or size - start < prefix.size + prefix.least
+            or memcmp(text + start, prefix.text, prefix.size) != 0
+        ):
+            continue
+        # A letter or a digit before it may be a part of an escape.
+        if start and is_word_octet(text[start - 1]):
+            for before in range(start - min(start, <size_t> 6), start):
+                if text[before] == 92 or text[before] == 37:
+                    break
+            else:
+                continue
+        end = start + prefix.size
+        while end < size and (is_word_octet(text[end]) or text[end] in (45, 46, 95, 43, 47, 61)):
+            end += 1
+            if end - start == prefix.size + prefix.least:
+                return True
+    return False
+
+
+cdef inline bint is_word_octet(uint8_t octet) noexcept nogil:
+    """Tell whether an octet is a letter or a digit of ASCII."""
+    return octet < 128 and PLAIN_OCTET[octet] != 0
+
+
+cdef bint has_word(const Secrets* secrets, const uint8_t* text, size_t size) noexcept nogil:
+    """Tell whether a text may hold a secret that is known by words, signs or digits."""
     cdef size_t at, digits = 0, gap = 0
     cdef uint8_t octet, before = 0
     cdef bint has_scheme = False

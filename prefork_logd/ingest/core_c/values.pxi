@@ -6,7 +6,7 @@
 cdef inline bint put_value(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
     """Write a value within `depth` containers. After a failure the caller cuts off the part that was written."""
     cdef uint8_t* to
-    if node.kind != TEXT or node.look != PLAIN or m.secrets.forms:
+    if node.kind != TEXT or node.look != PLAIN or node.size >= m.secrets.shortest:
         return put_any_value(m, out, node, depth)
     m.nodes_left -= 1
     m.text_left -= node.size
@@ -25,7 +25,7 @@ cdef inline bint shows_form(Machine* m, const Out* out, size_t start) noexcept n
 
     It is in JSON, but the characters of a form are never escaped there.
     """
-    return m.secrets.forms and may_have_form(m.secrets, out.data + start, out.size - start)
+    return may_have_form(m.secrets, out.data + start, out.size - start)
 
 
 cdef bint put_any_value(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
@@ -37,8 +37,7 @@ cdef bint put_any_value(Machine* m, Out* out, const Node* node, int depth) noexc
         return False
     if kind == TEXT or kind == OCTETS:
         m.text_left -= node.size
-        # may_hold_forms has checked the record's own texts and those at the top of extra.
-        if depth > 1 and m.secrets.forms and may_have_form(m.secrets, node.value.text, node.size):
+        if may_have_form(m.secrets, node.value.text, node.size):
             return False
         return put_string(out, node.value.text, node.size, node.look, kind == OCTETS)
     if kind == INT:

@@ -9,8 +9,9 @@ import pytest
 
 from prefork_logd.config.redact import DEFAULT_KEYS
 from prefork_logd.records.record import Record, make_record
+from prefork_logd.records.redacted import REDACTED
 from prefork_logd.records.redaction import Redactor, split_pattern
-from prefork_logd.records.secret_forms import REDACTED
+from prefork_logd.records.secret_forms import FORMS, SHORTEST
 from prefork_logd.records.sender import make_sender
 
 if TYPE_CHECKING:
@@ -80,6 +81,36 @@ def test_a_field_that_holds_the_json_of_a_value_has_no_secret_of_it(
     assert record.extra == {field: shown}
     name = "message" if field == "msg" else field
     assert json.loads(getattr(record, name)) == shown
+
+
+def test_a_field_that_holds_the_json_of_a_value_may_have_secrets_by_form_too() -> None:
+    """Both kinds are replaced, in the text and in the original."""
+    value = [{"password": "hunter2", "auth": "Bearer abcdefghij"}]
+    record = make_record({"msg": value}, "peer", 1.0)
+    assert Redactor(DEFAULT_KEYS, (), ["bearer"]).redact(record)
+    shown = [{"password": REDACTED, "auth": f"Bearer {REDACTED}"}]
+    assert (json.loads(record.message or ""), record.extra) == (shown, {"msg": shown})
+
+
+@pytest.mark.parametrize("field", ["name", "processName", "threadName", "taskName"])
+def test_names_are_searched_by_form(field: str) -> None:
+    """Services choose the names of loggers, processes, threads and tasks; those of files and functions are code."""
+    record = make_record({"msg": "m", field: "fetch redis://u:geheim@h"}, "peer", 1.0)
+    assert Redactor((), (), ["url-password"]).redact(record)
+    assert getattr(record, field) == f"fetch redis://u:{REDACTED}@h"
+
+
+@pytest.mark.parametrize("form", sorted(SHORTEST))
+def test_texts_too_short_for_a_form_are_passed_over(form: str) -> None:
+    """The shortest secrets are found, as values, keys and fields."""
+    text = {"private-key": f"{'a' * 64}-----END PRIVATE KEY-----", "provider-token": "AKIAIOSFODNN7EXAMPLE"}[form]
+    assert len(text) == SHORTEST[form]
+    record = Record(created=1.0, message=text, extra={"a": [text], text: 1, "n": "short"})
+    redactor = Redactor((), (), [form])
+    assert redactor.redact(record)
+    shown = FORMS[form](text, redactor.is_secret)
+    assert shown != text
+    assert (record.message, record.extra) == (shown, {"a": [shown], shown: 1, "n": "short"})
 
 
 def test_a_client_s_own_attribute_changes_no_field() -> None:

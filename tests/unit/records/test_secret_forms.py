@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import time
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 from prefork_logd.config.redact import DEFAULT_KEYS
+from prefork_logd.records.provider_tokens import PREFIXES
 from prefork_logd.records.record import Record
+from prefork_logd.records.redacted import REDACTED
 from prefork_logd.records.redaction import Redactor
-from prefork_logd.records.secret_forms import FORMS, REDACTED
+from prefork_logd.records.secret_forms import FORMS
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 
-
 JWE = "eyJhbGciOiJkaXIiLCJlbmMiOiJBMTI4R0NNIn0..abcdefghijklmnop.uvwxyzuvwxyz.abcdefghijk"
+
+LINE = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQDLgGMl+/Kq9w0B"
+KEY = f"{LINE}\n{LINE}\nqhki9w0="
+BEGIN, END = "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"
+HIDDEN = f"{BEGIN}{REDACTED}{END}"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +105,85 @@ JWE = "eyJhbGciOiJkaXIiLCJlbmMiOiJBMTI4R0NNIn0..abcdefghijklmnop.uvwxyzuvwxyz.ab
         ("url-password", "pg://u:a@b@h1,v:c@h2", f"pg://u:{REDACTED}@h1,v:{REDACTED}@h2"),
         ("url-password", "pg://h1:1,u:a@h2", f"pg://h1:{REDACTED}@h2"),
         ("url-password", "http://u@h and http://u:@h", "http://u@h and http://u:@h"),
+        ("private-key", f"k: {BEGIN}\n{KEY}\n{END}\nand more", f"k: {HIDDEN}\nand more"),
+        (
+            "private-key",
+            f"{BEGIN} {LINE} {END} {BEGIN}\n{KEY}\n{END}",
+            f"{HIDDEN} {HIDDEN}",
+        ),
+        (
+            "private-key",
+            f"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: x,1\n\n{KEY}\nlast words of it",
+            f"-----BEGIN RSA PRIVATE KEY-----{REDACTED}\nlast words of it",
+        ),
+        (
+            "private-key",
+            f"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n{KEY}\n---- END SSH2 ENCRYPTED PRIVATE KEY ----",
+            f"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----{REDACTED}---- END SSH2 ENCRYPTED PRIVATE KEY ----",
+        ),
+        (
+            "private-key",
+            f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{KEY}\n=njUN\n-----END PGP PRIVATE KEY BLOCK-----",
+            f"-----BEGIN PGP PRIVATE KEY BLOCK-----{REDACTED}-----END PGP PRIVATE KEY BLOCK-----",
+        ),
+        ("private-key", repr(f"{BEGIN}\n{KEY}\n{END}\n"), rf"'{HIDDEN}\n'"),
+        ("private-key", json.dumps([json.dumps(f"{BEGIN}\n{KEY}\n{END}")]), rf'["\"{HIDDEN}\""]'),
+        ("private-key", repr(f"{BEGIN}\n{KEY}".splitlines()), f"['{BEGIN}{REDACTED}']"),
+        ("private-key", repr(f"{BEGIN}\n{KEY}".encode().splitlines()), f"[b'{BEGIN}{REDACTED}']"),
+        ("private-key", f"?k={quote(BEGIN + chr(10) + KEY + END)}&a", f"?k={quote(BEGIN)}{REDACTED}{quote(END)}&a"),
+        (
+            "private-key",
+            f"?k={quote_plus(quote_plus(f'{BEGIN}{chr(10)}{KEY}{chr(10)}'))}&a=1",
+            f"?k={quote_plus(quote_plus(BEGIN))}{REDACTED}%250A&a=1",
+        ),
+        (
+            "private-key",
+            f"{BEGIN}\n{KEY}ab... (90 characters cut) ...",
+            f"{BEGIN}{REDACTED}... (90 characters cut) ...",
+        ),
+        ("private-key", f"cut ... {KEY}\n{END} a", f"cut ... {REDACTED}{END} a"),
+        ("private-key", f"cut ... {KEY}\n=njUN\n{END} a", f"cut ... {REDACTED}{END} a"),
+        (
+            "private-key",
+            f"{BEGIN}\n{KEY}\n-----BEGIN CERTIFICATE-----",
+            f"{BEGIN}{REDACTED}\n-----BEGIN CERTIFICATE-----",
+        ),
+        (
+            "private-key",
+            f"expected {BEGIN} in the file, as {END} and {END}",
+            f"expected {BEGIN} in the file, as {END} and {END}",
+        ),
+        (
+            "private-key",
+            f"if not key.startswith('{BEGIN}'): raise ValueError('no line with {BEGIN} in the file of the keys')",
+            f"if not key.startswith('{BEGIN}'): raise ValueError('no line with {BEGIN} in the file of the keys')",
+        ),
+        (
+            "private-key",
+            f"-----BEGIN PUBLIC KEY-----\n{KEY}\n-----END PUBLIC KEY----- of the PRIVATE KEY",
+            f"-----BEGIN PUBLIC KEY-----\n{KEY}\n-----END PUBLIC KEY----- of the PRIVATE KEY",
+        ),
+        ("private-key", f"a PRIVATE letter {KEY}", f"a PRIVATE letter {KEY}"),
+        *(
+            ("provider-token", f"by {prefix.text}{'a1B2' * 20} it", f"by {prefix.text}{REDACTED} it")
+            for prefix in PREFIXES
+            if not prefix.is_exact and prefix.signs[-1] != "f"
+        ),
+        ("provider-token", "key AKIAIOSFODNN7EXAMPLE.", f"key AKIA{REDACTED}."),
+        ("provider-token", r"\r\nASIAIOSFODNN7EXAMPLE %20npm_" + "a1" * 18, rf"\r\nASIA{REDACTED} %20npm_{REDACTED}"),
+        ("provider-token", f"https://x:glpat-{'a-' * 12}@h", f"https://x:glpat-{REDACTED}@h"),
+        ("provider-token", f"x_sk_live_{'a1' * 12}&k=AIza{'b' * 35}", f"x_sk_live_{REDACTED}&k=AIza{REDACTED}"),
+        ("provider-token", f"dop_v1_{'0f' * 32} dop_v1_{'0g' * 32}", f"dop_v1_{REDACTED} dop_v1_{'0g' * 32}"),
+        *(
+            ("provider-token", text, text)
+            for text in (
+                f"AKIA{'A' * 17} xAKIA{'A' * 16} AKIA{'A' * 15} akia{'A' * 16}",
+                f"task_live_{'a1' * 12} ghp_{'a' * 35} github_pat_short xoxb-short hf_hub_download",
+                f"commit {'3f' * 20}, {'c' * 8}-{'d' * 4}-4{'d' * 3}-8{'d' * 3}-{'e' * 12}, sk-learn-something-some",
+                "pypi-publish-to-test-index, npm_config_registry=https://registry.example.org/npm_",
+                "hvs.example.org",
+            )
+        ),
         ("url-password", '"http://u:a@h","x":"y@z"', f'"http://u:{REDACTED}@h","x":"y@z"'),
     ],
 )
@@ -147,6 +234,20 @@ def test_forms(form: str, text: str, shown: str) -> None:
         "\\",
         "a\\\\",
         "token': 'x",
+        BEGIN,
+        END,
+        "-----",
+        "-----BEGIN ",
+        f"{BEGIN}{LINE} ",
+        f"{LINE} {END}",
+        "a ",
+        "PRIVATE ",
+        "ghp_",
+        "glpat-",
+        "AKIA",
+        "a_",
+        f"ghp_{LINE}",
+        "\\n",
     ],
 )
 def test_forms_take_linear_time(form: str, seed: str) -> None:
