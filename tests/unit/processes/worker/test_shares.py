@@ -26,7 +26,8 @@ class Clock:
 class Client:
     """A connection with as much to read as it is asked for."""
 
-    def __init__(self, need_s: float) -> None:
+    def __init__(self, need_s: float, peer: str = "10.0.0.1:1") -> None:
+        self.peer = peer
         self.paid_s = 0.0
         self.need_s = need_s
         """What one readiness takes; more than a slice makes it wait for another turn again and again."""
@@ -174,3 +175,41 @@ def test_pauses_in_reading_keep_nobody_from_a_slice(line: Line, need_s: float) -
         line.queue.extend(line.shares.in_order([client for client in served if client is not steady] + rest))
     fair_s = sum(client.used_s for client in (steady, *clever)) / 11
     assert steady.used_s > 0.8 * fair_s
+
+
+def test_an_address_with_many_connections_delays_no_other_one(line: Line) -> None:
+    """A client of another address is read at once, though it uses more than the share of one connection."""
+    noisy = [Client(need_s=1.0) for _ in range(500)]
+    for client in noisy:
+        line.serve(client, waited=False)
+    modest, neighbour = Client(SLICE_S / 4, "10.0.0.2:1"), Client(SLICE_S / 4)
+    for _ in range(5):
+        line.turn(neighbour)
+    assert all(line.turn(modest, neighbour) == [modest] for _ in range(400))
+
+
+def test_an_address_gets_no_more_than_its_share(line: Line) -> None:
+    """Its connections end just before their slices do; together they take half of the time at most."""
+    steady = [Client(need_s=1.0, peer=f"10.0.0.1:{number}") for number in range(100)]
+    for client in steady:
+        line.serve(client, waited=False)
+    clever = [Client(SLICE_S * 0.99, f"10.0.0.2:{number}") for number in range(3)]
+    for _ in range(5000):
+        line.turn(*clever)
+    used_s = sum(client.used_s for client in clever)
+    total_s = used_s + sum(client.used_s for client in steady)
+    assert used_s < 0.55 * total_s
+
+
+def test_addresses_are_forgotten(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are within their share, once there are many; the others not."""
+    monkeypatch.setattr(module, "MOST_ADDRESSES", 10)
+    line.serve(Client(need_s=1.0), waited=False)
+    for number in range(100):
+        line.turn(Client(SLICE_S / 1000, f"10.0.1.{number}:1"))
+    assert len(line.shares._addresses._paid_s) <= 11
+    greedy = Client(SLICE_S * 0.99, "10.0.2.1:1")
+    line.serve(greedy, waited=False)
+    for number in range(20):
+        line.serve(Client(SLICE_S / 1000, f"10.0.3.{number}:1"), waited=False)
+    assert line.shares._addresses.ahead_s(greedy.peer) > 0
