@@ -14,6 +14,7 @@ from prefork_logd.config.nats import file_problems
 from prefork_logd.config.stores.kinds import KINDS
 from prefork_logd.config.values import MAX_KEY_ID_BYTES, MIN_KEY_BYTES
 from prefork_logd.config.web import DEFAULT_ADDRESS, is_local
+from prefork_logd.errors import describe_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +143,7 @@ def load_keys(path: Path) -> dict[bytes, bytes]:
             raise ValueError(f"{path} can be read by others; do: chmod 600 {path}")
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        raise ValueError(f"{path}: cannot read it: {error.strerror}") from error
+        raise ValueError(f"{path}: cannot read it: {describe_refusal(error)}") from error
     keys: dict[bytes, bytes] = {}
     for number, line in enumerate(lines, 1):
         fields = line.split()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from msgspec import Meta
 
 from prefork_logd.config.values import MAY_HOLD_PASSWORD, path_in
+from prefork_logd.errors import describe_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +124,7 @@ def file_problems(settings: NatsServers) -> Iterator[tuple[str, str]]:
         try:
             mode = Path(name).stat().st_mode
         except OSError as error:
-            yield key, f"{name}: cannot read it: {error.strerror}"
+            yield key, f"{name}: cannot read it: {describe_refusal(error)}"
             continue
         if key in SECRET_FILES and mode & 0o077:
             yield key, f"{name} can be read by others; do: chmod 600 {name}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from prefork_logd.errors import LogdError
+from prefork_logd.errors import LogdError, describe_refusal
 
 MOST_ANSWER_BYTES = 4_096
 """Bytes of an answer, or of the output of a command, that are read."""
@@ -46,7 +46,7 @@ def read_secret(path: str, variable: str) -> str:
         with Path(path).open("rb") as file:
             found = file.read(MOST_SECRET_BYTES).decode().strip()
     except OSError as error:
-        raise SendError(f"{path}: cannot read it: {error.strerror}") from error
+        raise SendError(f"{path}: cannot read it: {describe_refusal(error)}") from error
     except UnicodeDecodeError:
         raise SendError(f"{path}: is not UTF-8") from None
     if not found or not found.isprintable():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import StoreError, describe_refusal
 from prefork_logd.stores.base import block_from
 from prefork_logd.stores.record_filter import RecordFilter
 
@@ -48,7 +48,9 @@ class RecordBatch:
             self._reader.seek(position)
             self._reader.pass_over(end)
         except OSError as error:
-            raise StoreError(f"journal: cannot read {error.filename or 'a segment'}: {error.strerror}") from error
+            raise StoreError(
+                f"journal: cannot read {error.filename or 'a segment'}: {describe_refusal(error)}"
+            ) from error
         self.keep([])
 
     def gather(self, until: int, position: int, suspects: Suspects) -> None:
@@ -57,7 +59,9 @@ class RecordBatch:
             try:
                 entry = self._reader.read(until)
             except OSError as error:
-                raise StoreError(f"journal: cannot read {error.filename or 'a segment'}: {error.strerror}") from error
+                raise StoreError(
+                    f"journal: cannot read {error.filename or 'a segment'}: {describe_refusal(error)}"
+                ) from error
             if entry is None:
                 break
             if not self.blocks:

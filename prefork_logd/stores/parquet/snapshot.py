@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import StoreError, describe_refusal
 from prefork_logd.journal.identity import IDENTITY_FILE, read_identity
 from prefork_logd.journal.record_log import POSITION_FILE
 from prefork_logd.journal.record_reader import RecordReader
@@ -107,9 +107,8 @@ class Snapshot:
         except FileNotFoundError:
             return
         except PermissionError as error:
-            self._complain(
-                f"{error.filename}: {error.strerror}: the newest records, which are in no file yet, are missing"
-            )
+            why = f"{error.filename}: {describe_refusal(error)}"
+            self._complain(f"{why}. The newest records, which are in no file yet, are missing")
             return
         until = int.from_bytes(octets, "little")
         start = known.get(journal, 0)
