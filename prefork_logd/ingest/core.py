@@ -33,21 +33,23 @@ else:
         speedups = None
         MISSING = "the compiled core was built from another version's sources; build it again, or unset it"
 
-NATIVE = speedups is not None and compiled.IS_ALLOWED
+_used = speedups if compiled.IS_ALLOWED else None
+
+NATIVE = _used is not None
 """Whether the compiled core is used; `status` shows it."""
 
-Core = speedups.Core if NATIVE and speedups is not None else _core_py.Core
-Lines = speedups.Lines if NATIVE and speedups is not None else batch_builder.Lines
-share = speedups.share if NATIVE and speedups is not None else None
+Core = _core_py.Core if _used is None else _used.Core
+Lines = batch_builder.Lines if _used is None else _used.Lines
+share = None if _used is None else _used.share
 """Sets the shared memory for lines; None without the compiled core: lines are then ordinary bytes."""
-measure = speedups.measure if NATIVE and speedups is not None else runs.measure_in_python
-measure_batches = speedups.measure_batches if NATIVE and speedups is not None else runs.measure_batches_in_python
-if NATIVE and speedups is not None:
-    render.escape_json, render.escape_inside = speedups.escape_json, speedups.escape_inside
-    render.encode_marked = speedups.encode_marked
-    trim.trim = speedups.trim
-    decode.read_symbols = speedups.read_symbols
-    opcodes.decode_text, opcodes.unquote = speedups.decode_text, speedups.unquote
+measure = runs.measure_in_python if _used is None else _used.measure
+measure_batches = runs.measure_batches_in_python if _used is None else _used.measure_batches
+if _used is not None:
+    render.escape_json, render.escape_inside = _used.escape_json, _used.escape_inside
+    render.encode_marked = _used.encode_marked
+    trim.trim = _used.trim
+    decode.read_symbols = _used.read_symbols
+    opcodes.decode_text, opcodes.unquote = _used.decode_text, _used.unquote
 
 
 def require() -> None:
