@@ -11,13 +11,14 @@ A key is compared without its case and without everything but letters and digits
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.records.json_text import redact_texts
 from prefork_logd.records.provider_tokens import PREFIXES
 from prefork_logd.records.record import MAX_FITTED_MESSAGE, MAX_FITTED_NAME, TEXT_FIELDS, fit_text
-from prefork_logd.records.redacted import REDACTED
+from prefork_logd.records.redacted import INVISIBLE, REDACTED
 from prefork_logd.records.secret_forms import FORMS, SHORTEST, is_card
 from prefork_logd.records.sender import make_sender
 
@@ -33,6 +34,7 @@ MAX_PATTERN_CHARACTERS = 64
 SEARCHED_FIELDS = ("message", "msg", "name", "processName", "threadName", "taskName", "exc_text", "stack_info")
 """Fields in which forms of secrets are searched, besides `extra` and `exception`."""
 
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
 _ASCII = bytes(range(128))
 _DROPPED = bytes(octet for octet in _ASCII if not chr(octet).isalnum())
 _LOWER = bytes(range(256)).lower()
@@ -42,7 +44,9 @@ _CACHED_CHARACTERS = 64
 
 
 def plain_key(key: str) -> bytes:
-    """Return a key as it is compared: lower case, without ASCII characters other than letters and digits."""
+    """Return a key as it is compared: lower case, of ASCII only letters and digits, without invisible characters."""
+    if not key.isascii():
+        key = _INVISIBLE.sub("", key)
     return key.encode("utf-8", "surrogatepass").translate(_LOWER, _DROPPED)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.records.json_text import value_end
 from prefork_logd.records.private_keys import SHORTEST_KEY, without_private_keys
 from prefork_logd.records.provider_tokens import PREFIXES, without_provider_tokens
-from prefork_logd.records.redacted import ESCAPED, REDACTED
+from prefork_logd.records.redacted import ESCAPED, INVISIBLE, REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +37,18 @@ _URL_USERS = re.compile(
 )
 """A URL up to its last user. A server with several hosts may have one before each: `postgresql://u:p@a,v:q@b/db`. A
 password may have a slash that is not encoded; what follows a colon and is a number up to a slash is a port."""
+_ENCODED_URL_USERS = re.compile(
+    r"""(%(?P<level>(?:25){0,3}+)3[Aa](?:%(?P=level)2[Ff]){2})
+    (?P<users>
+        (?:(?!%(?P=level)(?:2[Ff]|3[Aa]|40))[^\s"'<>&])*+
+        (?:%(?P=level)3[Aa](?![0-9]*+%(?P=level)2[Ff])(?:(?!%(?P=level)3[Aa]%(?P=level)2[Ff])[^\s"'<>&])*)?
+    )
+    (?=%(?P=level)40)""",
+    re.VERBOSE,
+)
+"""The same of a URL that is percent-encoded, up to four times. What follows the first colon is one password."""
+_TOKEN_USER = re.compile(r"(?=(?:[A-Za-z_-]*+[0-9]){2})(?=[0-9_-]*+[A-Za-z])[A-Za-z0-9_-]{20,}")
+"""The user of an HTTP URL that is a token and no name, as in `https://TOKEN@host` and `https://TOKEN:x-oauth-basic@host`."""
 _DOTTED = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]*+){2,}+")
 _TOKEN_BEGIN = re.compile(rf"(?:(?<![A-Za-z0-9])|{ESCAPED})eyJ")
 _SIGNED_PARTS, _ENCRYPTED_PARTS, _LEAST_PART = 3, 5, 10
@@ -52,13 +64,13 @@ _CARD_GROUPS = ((4, 4, 4, 4, 3), (4, 4, 4, 4), (4, 6, 5), (4, 6, 4))
 _LONGEST_NUMBER = 10**16
 """Numbers with more digits are ids far more often than cards."""
 _NAME = re.compile(
-    r"""(?<![\w.-])(?:
-    (?P<name>[\w.-]++) (?:
-        (?P<sign>\\{0,4}["']?[ \t]{0,3}(?:=>|[:=]|%3[Dd])[ \t]{0,8})
-        | \\{0,4}["'][ \t]{0,3},[ \t]{0,8}(?=b?\\{0,4}["'])
+    rf"""(?<![\w.{INVISIBLE}-])(?:
+    (?P<name>[\w.{INVISIBLE}-]++) (?:
+        (?P<sign>\\{{0,4}}["']?[ \t]{{0,3}}(?:=>|[:=]|%3[Dd])[ \t]{{0,8}})
+        | \\{{0,4}}["'][ \t]{{0,3}},[ \t]{{0,8}}(?=b?\\{{0,4}}["'])
     )
-    | (?P<flag>--[\w.-]++)[ \t]++
-    ) b?(?P<quote>\\{0,4}["'])?""",
+    | (?P<flag>--[\w.{INVISIBLE}-]++)[ \t]++
+    ) b?(?P<quote>\\{{0,4}}["'])?""",
     re.VERBOSE,
 )
 """A name and what leads to its value: `name=`, `"name": `, `'name', '` as in a pair, `--name `."""
@@ -77,8 +89,9 @@ def without_credentials(text: str) -> str:
 
 
 def without_url_passwords(text: str) -> str:
-    """Return a text without the passwords in URLs (RFC 3986, section 3.2.1)."""
-    return _URL_USERS.sub(_without_passwords, text)
+    """Return a text without the passwords in URLs (RFC 3986, section 3.2.1), and without tokens in place of a user."""
+    text = _URL_USERS.sub(_without_passwords, text)
+    return _ENCODED_URL_USERS.sub(_without_encoded_password, text) if "%" in text else text
 
 
 def _without_passwords(match: re.Match[str]) -> str:
@@ -87,12 +100,29 @@ def _without_passwords(match: re.Match[str]) -> str:
     for part in match[0][len(match[1]) : -1].split("@"):
         hosts, comma, user = part.partition(",") if shown else ("", "", part)
         name, colon, password = user.partition(":")
+        if not shown and _is_token_user(match, name):
+            name = REDACTED
         if not shown or (comma and colon):
             shown.append(f"{hosts}{comma}{name}{colon}{REDACTED if password else ''}")
         elif not shown[-1].endswith(REDACTED):
             # An @ within a password, or of a user without one: this cannot be told from a secret.
             shown.append(REDACTED)
     return f"{match[1]}{'@'.join(shown)}@"
+
+
+def _without_encoded_password(match: re.Match[str]) -> str:
+    """Return the users of a percent-encoded URL without the password."""
+    name, *rest = re.split(f"(%{match['level']}3[Aa])", match["users"], maxsplit=1)
+    colon, password = rest or ("", "")
+    if _is_token_user(match, name):
+        name = REDACTED
+    return f"{match[1]}{name}{colon}{REDACTED if password else ''}"
+
+
+def _is_token_user(match: re.Match[str], name: str) -> bool:
+    """Tell whether the user of a URL whose scheme ends before `match` is a token."""
+    scheme = match.string[max(0, match.start() - 5) : match.start()].lower()
+    return scheme.endswith(("http", "https")) and _TOKEN_USER.fullmatch(name) is not None
 
 
 def without_tokens(text: str) -> str:

@@ -29,6 +29,7 @@ USUAL = {"name": "shop", "msg": "paid", "created": 1.0, "levelno": 20, "levelnam
 KEYS = [
     *("password", "Api-Key", "apiKey2", "token", "tokens", "order", "amount"),
     *("user_PASSWD_old", "pwd", "p-w-d", "ключToken"),
+    *("\u20acuro", "\uff50wd", "\u00acpwd", "\u206fpwd"),
 ]
 LINE = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQDLgGMl+/Kq9w0B"
 TEXTS = [
@@ -43,6 +44,9 @@ TEXTS = [
     "redis://:a/b@h",
     'a "password" : "x"',
     "--token x",
+    "https%3A%2F%2Fu%3Apw%40h",
+    "pg%253a%252f%252fu%253Apw%2540h",
+    "https://a1b2c3d4e5f6a1b2c3d4@h",
     f"-----BEGIN PRIVATE KEY-----\n{LINE}\n-----END PRIVATE KEY-----",
     f"-----BEGIN%20EC%20PRIVATE%20KEY-----%0A{LINE}%0A",
     f"{LINE} ---- END SSH2 ENCRYPTED PRIVATE KEY ----",
@@ -56,6 +60,7 @@ PIECES = [
     *("=>", "4111111111111111", "4111", "1111", "%20", "%3D", "%09", "12", "7", "://", ":\\/\\/", "@", "."),
     "eyJhbGciOiJI",
     *("-----", "----", "BEGIN", "END", " PRIVATE KEY", "%20PRIVATE%20KEY", LINE, "\\n", "cut"),
+    *("http", "https", "%3A%2F%2F", "%3a", "%40", "%25", "253A%252F%252F", "2540", "a1b2c3d4e5f6a1b2c3d4", "\ufeff"),
     *("AKIA", "ASIA", "glpat-", "sk_live_", "github_pat_", "SG.", "ABCDEFGHIJKLMNOP", "abcdefghijklmnopqrst", "_"),
     *(
         "eyJzdWIiOiIxMjM",
@@ -169,6 +174,14 @@ def test_keys_longer_than_the_core_compares() -> None:
     redactor = Redactor(DEFAULT_KEYS)
     agree({"k" * 300 + "token": "s"}, redactor, native=False)
     agree({"k" * 100 + "token": "s", "k" * 100: 1}, redactor, native=True)
+
+
+@pytest.mark.parametrize(
+    "key", ["\ufeffpwd", "jw\u200bt", "jwt\u200d", "p\u00adwd", "p\u2060wd", "or\u200cder", "\u00ad"]
+)
+def test_keys_with_invisible_characters(key: str) -> None:
+    """Python decides about them."""
+    agree({key: "s", "deep": [{key: 1}, [[key, "x"]]]}, Redactor(DEFAULT_KEYS), native=False)
 
 
 def test_a_verdict_is_kept_for_its_own_key_only() -> None:

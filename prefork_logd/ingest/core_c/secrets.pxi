@@ -147,6 +147,17 @@ cdef inline void begin_tags(Secrets* secrets) noexcept nogil:
         memset(secrets.tagged, 0, sizeof(secrets.tagged))
 
 
+cdef bint is_invisible(const uint8_t* text, size_t size) noexcept nogil:
+    """Tell whether a text begins with a character that is not compared (records/redacted.py, INVISIBLE)."""
+    if size >= 2 and text[0] == 0xC2:
+        return text[1] == 0xAD
+    if size < 3:
+        return False
+    if text[0] == 0xE2:
+        return (text[1] == 0x80 and 0x8B <= text[2] <= 0x8D) or (text[1] == 0x81 and text[2] == 0xA0)
+    return text[0] == 0xEF and text[1] == 0xBB and text[2] == 0xBF
+
+
 cdef int compare_key(const Secrets* secrets, const uint8_t* key, size_t size) noexcept nogil:
     """Return whether the value of a key is a secret; -1 if Python has to decide."""
     cdef uint8_t[PLAIN_KEY] plain
@@ -155,6 +166,8 @@ cdef int compare_key(const Secrets* secrets, const uint8_t* key, size_t size) no
         # Of `token (bytes)`, the later one of two equal keys, Python compares the part before the parenthesis.
         return -1
     for index in range(size):
+        if key[index] >= 0xC2 and is_invisible(key + index, size - index):
+            return -1
         plain[count] = PLAIN_OCTET[key[index]]
         count += plain[count] != 0
     for index in range(secrets.allowed_count):
@@ -307,7 +320,8 @@ cdef bint has_word(const Secrets* secrets, const uint8_t* text, size_t size) noe
     """Tell whether a text may hold a secret that is known by words, signs or digits."""
     cdef size_t at, digits = 0, gap = 0
     cdef uint8_t octet, before = 0
-    cdef bint has_scheme = False
+    cdef bint has_scheme = False, has_encoded_scheme = False
+    cdef size_t after
     cdef int forms = secrets.forms
     for at in range(size):
         octet = text[at]
@@ -336,6 +350,14 @@ cdef bint has_word(const Secrets* secrets, const uint8_t* text, size_t size) noe
             if has_scheme and forms & URL_PASSWORD:
                 return True
             continue
+        elif octet == 37 and forms & URL_PASSWORD:  # %
+            after = at + 1
+            while size - after >= 2 and text[after] == 50 and text[after + 1] == 53 and after - at < 7:
+                after += 2
+            if size - after >= 2 and text[after] == 52 and text[after + 1] == 48 and has_encoded_scheme:
+                return True
+            if size - after >= 3 and text[after] == 51 and (text[after + 1] | 32) == 97 and text[after + 2] == 37:
+                has_encoded_scheme = True
         if forms & BEARER and at >= 5 and ((before | 32) == 114 or (before | 32) == 99):  # r, c
             if ends_with_word(text, at, b"bearer") or ends_with_word(text, at, b"basic"):
                 return True

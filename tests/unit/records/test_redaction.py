@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         *("password", "PASSWORD", "db_password", "passwordHash", "passwd", "client_secret", "secret", "token"),
         *("accessToken", "X-Auth-Token", "Authorization", "Proxy-Authorization", "cookie", "Set-Cookie", "api_key"),
         *("apiKey", "API-KEY", "private_key", "aws_access_key", "credentials", "pwd", "cookies", "api_keys", "secrets"),
+        *("\ufeffpwd", "pass\u200bword", "api\u00ad-\u2060key", "\u200cjwt\u200d"),
         *("token1", "API_KEY_2", "client-secret-20261130", "token (bytes)", "jwt", "passcode"),
     ],
 )

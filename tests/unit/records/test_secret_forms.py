@@ -184,6 +184,29 @@ HIDDEN = f"{BEGIN}{REDACTED}{END}"
                 "hvs.example.org",
             )
         ),
+        (
+            "url-password",
+            "u=postgresql%3A%2F%2Fu%3Ap%25w%40db%2Fx&v=redis%3a%2f%2f%3Aa%2Fb%40h",
+            f"u=postgresql%3A%2F%2Fu%3A{REDACTED}%40db%2Fx&v=redis%3a%2f%2f%3A{REDACTED}%40h",
+        ),
+        ("url-password", quote(quote("p://u:a/%@h/d", ""), ""), f"p%253A%252F%252Fu%253A{REDACTED}%2540h%252Fd"),
+        (
+            "url-password",
+            "p%3A%2F%2Fu%3Aa%40h%2Cv%3Ab%40i%2F p%3A%2F%2Fu%40h%3A5%2F p%3A%2F%2Fh%3A80%2Fx%40y",
+            f"p%3A%2F%2Fu%3A{REDACTED}%40i%2F p%3A%2F%2Fu%40h%3A5%2F p%3A%2F%2Fh%3A80%2Fx%40y",
+        ),
+        (
+            "url-password",
+            f"git+https://{'a1b2' * 5}@h/r.git HTTP://{'a1b2' * 5}:x-oauth-basic@h",
+            f"git+https://{REDACTED}@h/r.git HTTP://{REDACTED}:{REDACTED}@h",
+        ),
+        ("url-password", f"https%3A%2F%2F{'a1b2' * 5}%40h", f"https%3A%2F%2F{REDACTED}%40h"),
+        (
+            "url-password",
+            f"https://service-account-of-the-shop-1@h pg://{'a1b2' * 5}@h https://{'a1b2' * 4}@h",
+            f"https://service-account-of-the-shop-1@h pg://{'a1b2' * 5}@h https://{'a1b2' * 4}@h",
+        ),
+        ("key-value", "\ufeffpwd=x pass\u200bword=y", f"\ufeffpwd={REDACTED} pass\u200bword={REDACTED}"),
         ("url-password", '"http://u:a@h","x":"y@z"', f'"http://u:{REDACTED}@h","x":"y@z"'),
     ],
 )
@@ -244,6 +267,13 @@ def test_forms(form: str, text: str, shown: str) -> None:
         "PRIVATE ",
         "ghp_",
         "glpat-",
+        "%3A%2F%2F",
+        "%3A%2F%2Fa%3A",
+        "%253A%252F%252Fa%253A%3A%2F%2F",
+        "%40",
+        "%3A",
+        "%25",
+        "https://a1",
         "AKIA",
         "a_",
         f"ghp_{LINE}",
