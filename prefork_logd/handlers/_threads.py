@@ -207,10 +207,10 @@ def _after_fork_in_parent():
     """
     if not any(handler._needs_threads() for handler in list(_live)):
         return
-    if not _WARNS_OF_THREADS or sys.getprofile() is not None:
+    caller = sys._getframe().f_back  # None where C code without a frame of Python forks, as uWSGI does
+    if not _WARNS_OF_THREADS or sys.getprofile() is not None or caller is None:
         _resume_threads()
         return
-    caller = sys._getframe(1)
     place = caller.f_lasti
 
     def look(frame, event, _):  # noqa: ARG001 - the signature of a profile function

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import itertools
 import threading
 from types import SimpleNamespace
@@ -199,6 +200,16 @@ def test_each_handler_that_lives_is_told_of_forks(monkeypatch: pytest.MonkeyPatc
     del handler
     _threads._before_fork()
     assert told == [0.1, "parent", "child"]
+
+
+def test_threads_start_again_after_a_fork_in_c_code_without_a_frame_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As uWSGI does it: there is no caller to wait for."""
+    is_resumed = threading.Event()
+    handler = SimpleNamespace(_needs_threads=lambda: True, _after_fork_in_parent=is_resumed.set)
+    monkeypatch.setattr(_threads, "_live", [handler])
+    monkeypatch.setattr(_threads, "_WARNS_OF_THREADS", True)
+    _thread.start_new_thread(_threads._after_fork_in_parent, ())
+    assert is_resumed.wait(10)
 
 
 def test_a_thread_that_was_told_to_stop_ends_silently(capsys: pytest.CaptureFixture[str]) -> None:
