@@ -11,6 +11,7 @@ from ._clock import TICK_S, monotonic
 from ._compat import get_ident, getpid, is_in_event_loop
 from ._connector import Connector
 from ._endings import Endings
+from ._eventlet import may_wait_here
 from ._fallback import Fallback
 from ._link import Link
 from ._notices import Notices, report_failure
@@ -171,7 +172,7 @@ class Client(object):
         if not (link.is_opening() and self.helper.thread is not None and self._allowance.is_spent()):
             link.pump()
         while link.is_opening() or (link.sock is None and connector.step is not None):
-            if self._allowance.is_spent():
+            if self._allowance.is_spent() or (link.sock is None and not may_wait_here()):
                 return
             started, asked = time.time(), self._allowance.seconds
             if link.sock is None:

@@ -5,11 +5,11 @@ Knows nothing of queues and connections.
 from __future__ import absolute_import, division
 
 import collections
-import threading
 import time
 
 from ._clock import monotonic
 from ._compat import PY2, get_ident
+from ._eventlet import make_lock
 
 _MOST_DEFERRED = 10000
 _UNSTICK_S = 2.0
@@ -22,7 +22,7 @@ class Section(object):
         """Take the handler's options: no thread holds the lock for longer than their block_timeout."""
         self._options = options
         # Not the handler's own lock: in Python 2 that one is written in Python, and may be interrupted half way.
-        self.mutex = threading.Lock() if PY2 else threading.RLock()
+        self.mutex = make_lock()
         self.inside = set()
         """Idents of the threads that are inside, or about to be."""
         self.deferred = collections.deque()

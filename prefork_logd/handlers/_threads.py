@@ -13,6 +13,7 @@ import weakref
 
 from ._clock import TICK_S, monotonic, pause
 from ._compat import HAS_FORK_HOOKS, PY2
+from ._eventlet import may_wait_here
 from ._notices import report_failure
 from ._sockets import wait_for
 
@@ -126,8 +127,10 @@ atexit.register(_note_end)
 def make_thread(name, stop, function, *args):
     """Return a daemon thread, not started, that ends silently once `stop` is set or the interpreter ends.
 
-    None where daemons are not allowed, as in an isolated subinterpreter (PEP 684).
+    None where daemons are not allowed, as in an isolated subinterpreter (PEP 684), and in threads of eventlet's tpool.
     """
+    if not may_wait_here():
+        return None
     thread = threading.Thread(target=_run_until_stopped, args=(stop, function, args), name=name)
     try:
         thread.daemon = True

@@ -698,6 +698,33 @@ def greenlets(host, port, count=50, **arguments):
 
 
 @scenario
+def green_and_native(host, port, **arguments):
+    """Log from green threads and from threads of tpool, with all of eventlet's patches."""
+    import eventlet
+
+    eventlet.monkey_patch()
+    import eventlet.tpool
+
+    handler = attach(host, port, **arguments)
+
+    def native(index):
+        for number in range(50):
+            LOG.info("native %d record %d", index, number)
+
+    def green(index):
+        for number in range(50):
+            LOG.info("green %d record %d", index, number)
+            eventlet.sleep(0)
+
+    pool = eventlet.GreenPool(20)
+    for index in range(10):
+        pool.spawn_n(eventlet.tpool.execute, native, index)
+        pool.spawn_n(green, index)
+    pool.waitall()
+    say(flushed=handler.flush(10), counters=handler.counters())
+
+
+@scenario
 def subinterpreters(host, port, count=50, **arguments):
     """Log in an interpreter with its own lock, which allows no daemon threads, and in one that shares everything."""
     import _interpreters

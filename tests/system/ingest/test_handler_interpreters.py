@@ -417,20 +417,31 @@ def test_adapters_warnings_and_shutdowns_lose_nothing(version, collector):
     assert collector.dicts[1]["request"] == 7
 
 
+def python_with(module: str) -> str:
+    """Return an interpreter that has a module; skip the test if there is none."""
+    for python in (sys.executable, *interpreters.found().values()):
+        program = [python, "-W", "ignore", "-c", f"import {module}"]
+        if subprocess.run(program, capture_output=True, check=False).returncode == 0:
+            return python
+    pytest.skip(f"no interpreter has {module}")
+
+
+def test_green_and_native_threads_of_a_patched_eventlet(collector):
+    """A lock of eventlet would never be taken again once threads of tpool had waited for it."""
+    found = Service(python_with("eventlet"), "green_and_native", collector, warnings="ignore").end()
+    assert found["flushed"]
+    expected = [f"{kind} {i} record {n}" for kind in ("native", "green") for i in range(10) for n in range(50)]
+    assert sorted(messages(collector)) == sorted(expected)
+    assert_whole(collector)
+
+
 def test_greenlets_of_a_patched_gevent(collector):
-    pythons = (sys.executable, *interpreters.found().values())
-    version = next((python for python in pythons if has_gevent(python)), None)
-    if version is None:
-        pytest.skip("no interpreter has gevent")
+    version = python_with("gevent")
     # gevent itself warns under some versions of Python.
     found = Service(version, "greenlets", collector, warnings="ignore").end()
     assert found["flushed"]
     assert sorted(messages(collector)) == sorted(f"greenlet {i} record {n}" for i in range(20) for n in range(50))
     assert_whole(collector)
-
-
-def has_gevent(python: str) -> bool:
-    return subprocess.run([python, "-c", "import gevent"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("version", ENDS)

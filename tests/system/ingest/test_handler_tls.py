@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from tests.support.authority import LOCAL, Authority, Certificate
 from tests.support.harness import Collector, messages, wait_for
 from tests.support.tls_terminator import TlsTerminator
 from tests.system.ingest import test_handler_systems
-from tests.system.ingest.test_handler_interpreters import Service, has_gevent, numbered
+from tests.system.ingest.test_handler_interpreters import Service, numbered, python_with
 from tools import single_file
 
 if TYPE_CHECKING:
@@ -298,10 +297,7 @@ def test_a_handshake_without_an_answer_does_not_make_emit_slow(version: str, sit
 
 
 def test_greenlets_of_a_patched_gevent(site: Site, service: str) -> None:
-    pythons = (sys.executable, *interpreters.found().values())
-    version = next((python for python in pythons if has_gevent(python)), None)
-    if version is None:
-        pytest.skip("no interpreter has gevent")
+    version = python_with("gevent")
     arguments = {"tls_ca": site.authority.path, "service": service}
     found = Service(version, "greenlets", site.address, warnings="ignore", **arguments).end()
     assert found["flushed"]
