@@ -97,7 +97,7 @@ def _find_reader(kind):
         return _hide
     names = frozenset(root_and_name(base) for base in bases)
     if ("enum", "Enum") in names:
-        return next((_BASES[base] for base in (str, TEXT, int, float) if base in bases), _read_member)
+        return next((_BASES[base] for base in (str, TEXT, int, float) if base in bases), read_member)
     if issubclass(kind, type):
         return _read_name
     for (root, name), found in _NAMED:
@@ -130,7 +130,8 @@ def _read_name(value):
     return {u"__name__": u"%s.%s" % (value.__module__, getattr(value, "__qualname__", value.__name__))}
 
 
-def _read_member(value):
+def read_member(value):
+    """Return a member of an enumeration by its name and value."""
     return {u"__class__": class_name(type(value)), u"name": value._name_, u"value": value._value_}
 
 

@@ -9,7 +9,7 @@ import collections
 import datetime as dt
 
 from ._compat import TEXT
-from ._readers import class_name, has_base, root_and_name
+from ._readers import class_name, has_base, read_member, reader_of, root_and_name, shown
 
 PLAIN_KINDS = frozenset([type(None), bool, int, float, str, bytes, TEXT, type(1 << 64)])
 """Classes whose objects are sent as they are."""
@@ -76,22 +76,23 @@ def usual_reader(kind):
 
 
 def _find_usual(kind):
+    """Return the reader of a class, where _readers.py has one of the same effect: a class of secrets has another."""
     for one, read in _EXACT:
         if kind is one:
             return read
-    if root_and_name(kind) in _USUAL_TEXTS:
-        return _short_text
-    return _find_of_members(kind) if has_base(kind, "enum", "Enum") else None
+    found = reader_of(kind)
+    if found is shown:
+        return _short_text if root_and_name(kind) in _USUAL_TEXTS else None
+    if has_base(kind, "enum", "Enum"):
+        if found in (reader_of(str), reader_of(int)):
+            return found
+        if found is read_member and kind.__getattribute__ is object.__getattribute__:
+            return _reader_of_members(kind)
+    return None
 
 
-def _find_of_members(kind):
-    """Return the reader of a class of enumerations: as texts or numbers, or with their names and values."""
-    if issubclass(kind, str):
-        return str.__str__
-    if issubclass(kind, int):
-        return int.__int__
-    if issubclass(kind, (TEXT, float)) or kind.__getattribute__ is not object.__getattribute__:
-        return None
+def _reader_of_members(kind):
+    """As read_member, with the name of the class made once; None for a member whose value is not plain."""
     name = class_name(kind)
 
     def read(member):

@@ -8,6 +8,7 @@ import decimal
 import enum
 import fractions
 import ipaddress
+import logging
 import pathlib
 import uuid
 import zoneinfo
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from prefork_logd.handlers import _usual, _values
+from prefork_logd.handlers import _usual, _values, make_pickle
 
 read_one: Any = _usual.read_one
 read_usual: Any = _usual.read_usual
@@ -107,6 +108,18 @@ class Pair(enum.Enum):
     PAID = (1, 2)
 
 
+class Credentials(enum.Enum):
+    """A class of secrets."""
+
+    ROOT = "s3cret"
+
+
+class ApiSecret(enum.StrEnum):
+    """Another one."""
+
+    ROOT = "s3cret"
+
+
 UNUSUAL: list[Any] = [
     NOON.replace(tzinfo=Zone()), Money(1), Slow.__members__["PAID"], Closed(), Pair.PAID, object(), int, len,
     uuid.UUID.__new__(uuid.UUID), decimal.Decimal("1" * 10_001), [[1]], [object()],
@@ -119,6 +132,15 @@ UNUSUAL: list[Any] = [
 def test_every_other_value_is_left_to_the_long_way(value: object) -> None:
     assert read_one(value) is None
     assert read_usual({"a": 1, "x": value}) is None
+
+
+@pytest.mark.parametrize("value", [Credentials.ROOT, ApiSecret.ROOT, [ApiSecret.ROOT], {"a": Credentials.ROOT}])
+def test_members_of_a_class_of_secrets_are_hidden(value: object) -> None:
+    made = logging.makeLogRecord({"msg": "hello", "x": value})
+    for _ in range(2):
+        data = make_pickle(made)
+        assert b"s3cret" not in data
+        assert b"**********" in data
 
 
 def test_a_container_is_copied() -> None:
