@@ -51,7 +51,7 @@ def of_values(
     counted = counting.count_by(
         search, rule.query, ranges, settings.alerts.lateness_s, field, journal, is_simple=clock.is_simple(ranges)
     )
-    counts = _by_key(counted.rows)
+    counts = by_key(counted.rows)
     firing = _firing(rule, counts)
     is_late = late_s(rule, settings, watched) > 0
     if not firing:
@@ -79,7 +79,7 @@ def of_values(
 def held_by_value(rule: AlertSettings, search: Search, past: Range, lateness_s: float) -> dict[str, Finding]:
     """Return what held in a window that is over, by keys. Raises StoreError, ValueError."""
     counted = counting.count_past_by(search, rule.query, past, lateness_s, parse_field(rule.by))
-    firing = _firing(rule, _by_key(counted.rows))
+    firing = _firing(rule, by_key(counted.rows))
     return {key: _finding(rule, value, count) for key, (value, count) in firing.items()}
 
 
@@ -87,7 +87,7 @@ def _firing(rule: AlertSettings, counts: dict[str, tuple[Any, int]]) -> dict[str
     return {key: (value, count) for key, (value, count) in counts.items() if count > rule.above}
 
 
-def _by_key(rows: list[tuple[Any, int]]) -> dict[str, tuple[Any, int]]:
+def by_key(rows: list[tuple[Any, int]]) -> dict[str, tuple[Any, int]]:
     """Return each value with its count; a number and its text are one, as they are for a query."""
     found: dict[str, tuple[Any, int]] = {}
     for value, count in rows:
@@ -118,13 +118,18 @@ def value_of(key: str) -> str:
 
 def _finding(rule: AlertSettings, value: Any, count: int) -> Finding:
     about = f": {escape_text(rule.query)}" if rule.query else ""
-    shown = escape_text(_text(value)).replace("\n", " ")
-    which = f"without {rule.by}" if value is None else f"with {rule.by}={shown[:_LONGEST_SHOWN]}"
+    which = shown(rule, value)
     title = f"{format_count(count, 'record')} in {rule.window} {which} (more than {rule.above:,}){about}"
-    return Finding(True, count, title[:MOST_TITLE], _query(rule, value))
+    return Finding(True, count, title[:MOST_TITLE], query_of(rule, value))
 
 
-def _query(rule: AlertSettings, value: Any) -> str:
+def shown(rule: AlertSettings, value: Any) -> str:
+    """Return the words about a value for a title: `with service=shop`."""
+    text = escape_text(_text(value)).replace("\n", " ")
+    return f"without {rule.by}" if value is None else f"with {rule.by}={text[:_LONGEST_SHOWN]}"
+
+
+def query_of(rule: AlertSettings, value: Any) -> str:
     """Return the query of the records with a value; that of all with the field, if a query cannot have the value."""
     field = SHORT_NAMES.get(rule.by, rule.by)  # `logger=` would find its children, too
     if value is None:

@@ -16,6 +16,7 @@ from prefork_logd.alerts import findings as found
 from prefork_logd.alerts.clock import AlertClock
 from prefork_logd.alerts.ledger import Ledger
 from prefork_logd.alerts.sending import Dispatcher, Outbox
+from prefork_logd.alerts.silent_values import of_silence
 from prefork_logd.config.alerts import MAX_ALERTS, AlertSettings
 from prefork_logd.config.checks import rule_problems
 from prefork_logd.config.paths import ALERTS_FILE, JOURNAL_DIRECTORY
@@ -218,7 +219,10 @@ class Engine:
 
     def _of_records(self, opened: _Opened, rule: AlertSettings, search: Search) -> Findings:
         listening_s = opened.clock.ticks() - opened.listening
-        if rule.by:
+        if rule.by and rule.on == "absence":
+            keys = opened.ledger.open_keys(rule)
+            findings = of_silence(rule, search, opened.clock, self._settings, self._watched, keys, listening_s)
+        elif rule.by:
             keys = opened.ledger.open_keys(rule)
             findings = by_value.of_values(rule, search, opened.clock, self._settings, self._watched, keys)
         else:
@@ -235,7 +239,7 @@ class Engine:
         """
         clock, lateness_s = opened.clock, self._settings.alerts.lateness_s
         gap_s = opened.ledger.gap_s(rule, clock.ticks())
-        if not missed.is_late(rule, gap_s):
+        if not missed.is_late(rule, gap_s) or (rule.by and rule.on == "absence"):
             return {}
         holding = by_value.held_by_value if rule.by else found.held
         windows = missed.Windows(

@@ -152,11 +152,11 @@ def _about(row: RuleRow) -> str:
     from prefork_logd.records.render import escape_text
 
     query = escape_text(row.query) or "all records"
+    by = f" by {escape_text(row.by)}" if row.by else ""
     if row.on == "count":
-        by = f" by {escape_text(row.by)}" if row.by else ""
         return f"more than {row.above:,} in {row.window}{by}: {query}"
     if row.on == "absence":
-        return f"none in {row.window}: {query}"
+        return f"none in {row.window}{by}: {query}"
     return " ".join(filter(None, [row.on, escape_text(row.service), escape_text(row.text)]))
 
 

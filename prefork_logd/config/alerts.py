@@ -101,8 +101,8 @@ class AlertSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         str,
         Meta(
             max_length=200,
-            description='A field, such as "service" (`count`): `above` is of each of its values, and each value has '
-            "incidents of its own. Empty: all records together.",
+            description='A field, such as "service" (`count`, `absence`): the condition is about each of its values, '
+            "and each value has incidents of its own. Empty: all records together.",
         ),
     ] = ""
     service: Annotated[
@@ -146,7 +146,7 @@ class AlertSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         if len(set(self.send)) < len(self.send):
             yield "send", "names a receiver twice; name each once"
         unused = [*(("query", "store") if self.is_of_groups else ("service", "text"))]
-        unused += [] if self.on == "count" else ["by"]
+        unused += ["by"] if self.is_of_groups else []
         for key in unused:
             if getattr(self, key):
                 yield key, f'has no meaning for on = "{self.on}"; leave it out'

@@ -14,7 +14,7 @@ const KINDS = [
   ["new-group", "A new group of errors"],
   ["regressed-group", "A group of errors comes back"],
 ];
-const WANTED = { count: ["query", "window", "above", "by"], absence: ["query", "window"], "new-group": ["service", "text"], "regressed-group": ["service", "text"] };
+const WANTED = { count: ["query", "window", "above", "by"], absence: ["query", "window", "by"], "new-group": ["service", "text"], "regressed-group": ["service", "text"] };
 const TYPING_MS = 400;
 
 export const EMPTY_RULE = { name: "", on: "count", query: "", store: "", window: "5m", above: 0, by: "", service: "", text: "", every: "1m", for: "0s", repeat: "", resolved: true, send: [] };

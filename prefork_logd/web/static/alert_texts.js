@@ -23,10 +23,14 @@ export function stateBadge(one) {
 
 /** Return a sentence about what a rule looks for, as nodes. */
 export function ruleSentence(rule) {
-  if (rule.on === "count") return [Number(rule.above) ? `More than ${formatCount(rule.above, "record")}` : "Any record", of(rule), ` within ${rule.window}`, rule.by ? [", by ", h("code", {}, shown(rule.by, false))] : null];
-  if (rule.on === "absence") return ["No record", of(rule), ` within ${rule.window}`];
+  if (rule.on === "count") return [Number(rule.above) ? `More than ${formatCount(rule.above, "record")}` : "Any record", of(rule), ` within ${rule.window}`, by(rule)];
+  if (rule.on === "absence") return ["No record", of(rule), ` within ${rule.window}`, by(rule)];
   const what = rule.on === "new-group" ? "A new group of errors" : "A group of errors that comes back";
   return [what, rule.service ? [" of ", h("code", {}, shown(rule.service, false))] : null, rule.text ? [" with ", h("code", {}, shown(rule.text, false))] : null];
+}
+
+function by(rule) {
+  return rule.by ? [", by ", h("code", {}, shown(rule.by, false))] : null;
 }
 
 function of(rule) {
@@ -41,7 +45,8 @@ export function valueOf(rule) {
 /** Return what the value of a rule has to be so that it fires. */
 export function thresholdOf(rule) {
   if (rule.on === "count") return `fires above ${number(rule.above)}`;
-  return rule.on === "absence" ? "fires at 0" : "open incidents";
+  if (rule.on === "absence") return rule.by ? "values came" : "fires at 0";
+  return "open incidents";
 }
 
 /** Return the address of the records or the group that an incident is about. */

@@ -25,7 +25,7 @@ RULE = '[[alert]]\nname = "r"\nsend = ["ops"]\n'
         (HOOK + URL + RULE + 'query = "level>="', "alert.query: column 1 of the query"),
         (HOOK + URL + RULE + 'by = "a b"', "alert.by: 'a b' is not a field"),
         (HOOK + URL + RULE + 'by = "extra"', "alert.by: extra is an object; name one of its keys"),
-        (HOOK + URL + RULE + 'on = "absence"\nby = "service"', 'alert.by: has no meaning for on = "absence"'),
+        (HOOK + URL + RULE + 'on = "new-group"\nby = "service"', 'alert.by: has no meaning for on = "new-group"'),
         (HOOK + URL + RULE + RULE, "alert[2].name: 'r' is taken by a table above"),
         (RULE, "alert.send: 'ops': there is no such receiver; configured ([[receiver]]): none"),
         (HOOK, "receiver.url: is missing"),
