@@ -43,8 +43,11 @@ def make_pair() -> tuple[socket.socket, socket.socket]:
 class Offers(Protocol):
     """The owner of a giver."""
 
-    def decided(self, giver: Giver, taken: bool) -> None:
-        """Act on the answer. `taken`: the taker waits for `go`; otherwise it has refused, or is dead."""
+    def accepted(self, giver: Giver) -> None:
+        """Call `go`: the taker waits for it."""
+
+    def refused(self, giver: Giver) -> None:
+        """Keep the offered connections: the taker has refused them, or is dead."""
 
 
 class Giver:
@@ -105,9 +108,9 @@ class Giver:
         except OSError:
             word = b""
         if word == TAKE and self._offered:
-            self._owner.decided(self, taken=True)
+            self._owner.accepted(self)
         else:
-            self._owner.decided(self, taken=False)
+            self._owner.refused(self)
 
 
 class Takes(Protocol):

@@ -164,19 +164,24 @@ class Migration:
         elif not route.offered or not giver.offer(states, [connection.fd for connection in route.offered]):
             self._end(giver)
 
-    def decided(self, giver: Giver, taken: bool) -> None:
-        """Close the connections that were taken, and offer more; end the route if they were refused."""
+    def accepted(self, giver: Giver) -> None:
+        """Let the taker have the offered connections, close them here, and offer more."""
         route = self._routes.get(giver)
         if route is None:
             return
-        if taken and giver.go():
-            for connection in route.offered:
-                if connection.fd >= 0:
-                    self._port.close(connection)
-            route.offered = []
-            self._wait_for_answers()
-            self._offer(giver)
-        else:
+        if not giver.go():
+            self.refused(giver)
+            return
+        for connection in route.offered:
+            if connection.fd >= 0:
+                self._port.close(connection)
+        route.offered = []
+        self._wait_for_answers()
+        self._offer(giver)
+
+    def refused(self, giver: Giver) -> None:
+        """End the route to a worker that cannot take connections, or is dead."""
+        if giver in self._routes:
             self._problem = self._problem or "another worker could not take them"
             self._end(giver)
 

@@ -32,8 +32,11 @@ class Ends:
         self.states: list[ConnectionState] = []
         self.fds: list[int] = []
 
-    def decided(self, giver: Giver, taken: bool) -> None:
-        self.said.append("taken" if taken else "not taken")
+    def accepted(self, giver: Giver) -> None:
+        self.said.append("taken")
+
+    def refused(self, giver: Giver) -> None:
+        self.said.append("not taken")
 
     def prepare(self, states: list[ConnectionState], fds: list[int]) -> bool:
         if self.wants:
