@@ -116,9 +116,7 @@ class _Request:
             make_safe(message)
             self._has_begun = True
             self.status = message["status"]
-            self._is_stream = any(
-                name.lower() == b"content-type" and value.startswith(_STREAM) for name, value in message["headers"]
-            )
+            self._is_stream = is_stream(message)
         await self._send(message)
 
     async def fail(self, status: int, sentence: str) -> None:
@@ -129,6 +127,11 @@ class _Request:
             # What is left of the body would be read as the next request.
             response.headers["Connection"] = "close"
             await response(self._scope, self._receive, self.send)
+
+
+def is_stream(start: Message) -> bool:
+    """Tell whether an answer that begins so is a stream of events, which has no end of its own."""
+    return any(name.lower() == b"content-type" and value.startswith(_STREAM) for name, value in start["headers"])
 
 
 def _path(scope: Scope) -> str:

@@ -6,7 +6,7 @@ The event loop gives every request that it has a step in each of its turns: with
 a turn takes as long as hundreds of answers, and an answer takes several turns. So only AT_ONCE requests are worked on
 at once. Those who are logged in do not wait for strangers, and visitors do not wait for the many requests of another
 one; among the requests of one visitor, the first ones of their connections come first. A request that waits for
-something else, such as a search, a client that does not read, or new records, makes room after YOUNG_S.
+something else, such as a search or a client that does not read, makes room after YOUNG_S, and a stream when it begins.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from starlette.requests import HTTPConnection
 
 from prefork_logd.web.gate import path_of
+from prefork_logd.web.guard import is_stream
 from prefork_logd.web.places import BusyError, Places
 from prefork_logd.web.refusal import refusal
 from prefork_logd.web.visitors import Visitor
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from prefork_logd.web.proxies import Proxies
 
@@ -66,8 +67,14 @@ class RequestTurns:
             return
         turn = _Turn(places, name)
         timer = asyncio.get_running_loop().call_later(YOUNG_S, turn.end)
+
+        async def send_part(message: Message) -> None:
+            if message["type"] == "http.response.start" and is_stream(message):
+                turn.end()
+            await send(message)
+
         try:
-            await self._application(scope, receive, send)
+            await self._application(scope, receive, send_part)
         finally:
             timer.cancel()
             turn.end()

@@ -28,13 +28,16 @@ class App:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.end = asyncio.Event()
-        self.turns = RequestTurns(self, Proxies(loads("", "", {}).web), 8)
+        self.turns = RequestTurns(self, Proxies(loads("", "", {}).web), 200)
         self.statuses: list[int] = []
         self.refused = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.begun.append(scope["path"])
+        if scope["path"].startswith("/stream"):
+            kind = (b"content-type", b"text/event-stream; charset=utf-8")
+            await send({"type": "http.response.start", "status": 200, "headers": [kind]})
         if not scope["path"].startswith("/quick"):
             await self.end.wait()
 
@@ -50,7 +53,7 @@ class App:
 
     async def settle(self) -> None:
         """Let everything happen that can."""
-        for _ in range(50):
+        for _ in range(200):
             await asyncio.sleep(0)
 
     async def finish(self) -> None:
@@ -132,6 +135,21 @@ def test_a_request_that_waits_makes_room(monkeypatch: pytest.MonkeyPatch) -> Non
             app.ask(f"/again{number}")
         await app.settle()
         assert len(app.begun) == STRANGERS_AT_ONCE
+
+    run(test)
+
+
+@pytest.mark.usefixtures("ageless")
+def test_a_stream_makes_room_when_it_begins() -> None:
+    """After a restart hundreds of viewers come back at once."""
+
+    async def test(app: App) -> None:
+        for number in range(100):
+            app.ask(f"/stream{number}", ADA)
+        for number in range(AT_ONCE + 1):
+            app.ask(f"/a{number}", ADA)
+        await app.settle()
+        assert app.begun[100:] == [f"/a{number}" for number in range(AT_ONCE)]
 
     run(test)
 
