@@ -138,6 +138,23 @@ class Contents:
                 ranges[one.journal] += left
         return [(chosen[journal], _numbers(_joined(ranges[journal]))) for journal in chosen]
 
+    def most(self, bounds: Bounds, needed: Needs) -> int:
+        """Return how many records within the bounds may have what is needed, or more.
+
+        Raises duckdb.Error, StoreError.
+        """
+        self._look()
+        files = [path for path in self._snapshot.files if self._may_have(path, bounds)]
+        self._choose(files, needed)
+        count = 0
+        for path in files:
+            one = self._snapshot.files[path]
+            lacking = self._lacking.get(path, []) if needed != needs.NOTHING else []
+            count += sum(stop - first for first, stop in _without((one.first, one.next), lacking))
+        if self._has_tail:
+            count += self._connection.execute(f"SELECT count(*) FROM {_TAIL}").fetchall()[0][0]
+        return count
+
     def _find_lacking(self, path: str, needed: Needs) -> list[tuple[int, int]]:
         """Return the ranges of numbers, in order, whose records cannot match by the file's filters."""
         index = self._snapshot.index(path)

@@ -30,13 +30,15 @@ from prefork_logd.stores.parquet.costs import ends_late
 from prefork_logd.stores.parquet.counting import count_exact
 from prefork_logd.stores.parquet.filters_sql import EVER, behind, of_keys, order_of, slot_of, time_bounds
 from prefork_logd.stores.parquet.needs import needs_of
+from prefork_logd.stores.parquet.row_streams import begun, characters, judged
 from prefork_logd.stores.parquet.rows import make_line
-from prefork_logd.stores.parquet.slices import SLOTS, halved, reaches, slices
+from prefork_logd.stores.parquet.slices import SLICE, SLOTS, halved, reaches, slices
 from prefork_logd.stores.parquet.snapshot import Snapshot
+from prefork_logd.stores.parquet.spare import Spare
 from prefork_logd.stores.parquet.tree_sql import Compiled, Compiler, compile_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import duckdb
 
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from prefork_logd.stores.parquet.contents import Lines
     from prefork_logd.stores.parquet.filters_sql import Bounds
     from prefork_logd.stores.parquet.slices import Ends, Range
+    from prefork_logd.stores.parquet.spare import Parameters
 
 MEMORY_BYTES = 128 << 20
 """Memory of DuckDB for a query; Python and the end of the journal come to it."""
@@ -88,7 +91,7 @@ class ParquetSearch(Analysis):
             self._snapshot = self._resources.enter_context(
                 contextlib.closing(Snapshot(settings, journal, self.problems.append))
             )
-            self._connection = self._resources.enter_context(contextlib.closing(_connect()))
+            self._connection = self._resources.enter_context(contextlib.closing(_SPARE.take(*_database())))
             self._contents = Contents(self._snapshot, self._connection)
             self._calls = Calls(partial(engine.interrupt, self._connection))
         except BaseException:
@@ -127,7 +130,7 @@ class ParquetSearch(Analysis):
                 while found:
                     has_begun = True
                     yield from found
-                    size = max(1, min(2 * size, _FETCH, _FETCH_BYTES // _characters(found[-1])))
+                    size = max(1, min(2 * size, _FETCH, _FETCH_BYTES // characters(found[-1])))
                     with self._calls.running(), engine.failing_as_store_error(str(self._root)):
                         found = cursor.fetchmany(size)
             except (QueryTimeoutError, QueryCancelledError, QueryMemoryError):
@@ -177,7 +180,7 @@ class ParquetSearch(Analysis):
         if limit is not None and limit <= _LIMITED:
             lines: Iterator[bytes] = (one.line for one in self._first(filters, condition, limit))
         else:
-            lines = _judged(filters, condition, self._ordered(filters, condition, _LINE_COLUMNS))
+            lines = judged(filters, condition, self._ordered(filters, condition, _LINE_COLUMNS))
         yield from itertools.islice(lines, limit)
 
     def rows(self, filters: Filters, condition: Compiled, columns: str) -> Iterator[Sequence[Any]]:
@@ -193,7 +196,7 @@ class ParquetSearch(Analysis):
         """Yield the rows of a range in order; of one that is too large for the memory, those of its halves."""
         bounds = time_bounds(filters, *part)
         try:
-            rows = _begun(self._fetch(columns, condition, f"ORDER BY {order_of(filters)}", bounds=bounds))
+            rows = begun(self._fetch(columns, condition, f"ORDER BY {order_of(filters)}", bounds=bounds))
         except QueryMemoryError:
             ((least, greatest),) = self._fetch("min(created), max(created)", _EVERY, bounds=bounds)
             halves = halved(part, least, greatest, filters.order)
@@ -206,12 +209,27 @@ class ParquetSearch(Analysis):
         """Yield ranges whose records follow each other in order: one if few match, or one for each slice."""
         if filters.tree != EVERYTHING:
             bounds = time_bounds(filters, None, None)
+            if self._most(condition, bounds) <= SLICE:
+                # No more than a slice: to count the matching ones would read most of it twice.
+                yield None, None
+                return
             for count, least, most in self._fetch("count(*), min(created), max(created)", condition, bounds=bounds):
                 if count <= FEW:
                     if count:
                         yield least, math.nextafter(most, math.inf)
                     return
         yield from self._slices(filters)
+
+    def _most(self, condition: Compiled, bounds: Bounds) -> float:
+        """Return how many records may match, or more, without a look at them."""
+        try:
+            with self._calls.running(), engine.failing_as_store_error(str(self._root)):
+                return self._contents.most(bounds, condition.needs)
+        except (QueryTimeoutError, QueryCancelledError, QueryMemoryError):
+            raise
+        except StoreError:
+            # The query finds out which file cannot be read.
+            return math.inf
 
     def _first(
         self, filters: Filters, condition: Compiled, wanted: int, cursor: Cursor | None = None
@@ -240,7 +258,7 @@ class ParquetSearch(Analysis):
         """Yield the records with these keys, which are in order, without those that Python refuses."""
         select = f"journal, number, {_LINE_COLUMNS}"
         try:
-            rows = _begun(self._fetch(select, _EVERY, f"ORDER BY {order_of(filters)}", bounds=of_keys(keys)))
+            rows = begun(self._fetch(select, _EVERY, f"ORDER BY {order_of(filters)}", bounds=of_keys(keys)))
         except QueryMemoryError:
             if len(keys) == 1:
                 raise
@@ -248,7 +266,7 @@ class ParquetSearch(Analysis):
                 yield from self._of_keys(filters, condition, half)
             return
         for journal, number, *row in rows:
-            for line in _judged(filters, condition, [row]):
+            for line in judged(filters, condition, [row]):
                 yield Found(RecordId(journal, number), row[0], line)
 
     def _slices(self, filters: Filters) -> Iterator[Range]:
@@ -273,7 +291,7 @@ class ParquetSearch(Analysis):
         condition, bounds = compile_tree(filters.tree), time_bounds(filters, None, None)
         if not condition.is_exact:
             rows = self._fetch(_LINE_COLUMNS, condition, bounds=bounds)
-            return sum(1 for _ in _judged(filters, condition, rows))
+            return sum(1 for _ in judged(filters, condition, rows))
         counted = self._fetch("count(*)", condition, bounds=bounds, lines="without")
         return sum(int(count) for (count,) in counted) + sum(1 for _ in self._odd_lines(filters))
 
@@ -303,7 +321,7 @@ class ParquetSearch(Analysis):
         else:
             counts = Counter()
             rows = self._fetch(_LINE_COLUMNS, condition, bounds=bounds)
-            others = (read_fields(line) for line in _judged(filters, condition, rows))
+            others = (read_fields(line) for line in judged(filters, condition, rows))
         for record in others:
             number = slot_of(record["created"], start, slot_s)
             if start <= record["created"] < end and 0 <= number < slots:
@@ -373,24 +391,8 @@ class ParquetSearch(Analysis):
         self._resources.close()
 
 
-def _judged(filters: Filters, condition: Compiled, found: Iterable[Sequence[Any]]) -> Iterator[bytes]:
-    """Yield the lines of rows, without those that Python refuses."""
-    for row in found:
-        line = make_line(row)
-        if (row[-1] is None and condition.is_exact) or filters.matches(read_fields(line)):
-            yield line
+def _database() -> Parameters:
+    return MEMORY_BYTES, min(os.cpu_count() or 1, MOST_THREADS), engine.spill_directory()
 
 
-def _begun(rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
-    """Return rows of which the first one was read: a query for too much memory raises QueryMemoryError here."""
-    first = next(rows, None)
-    return itertools.chain(() if first is None else (first,), rows)
-
-
-def _characters(row: Sequence[Any]) -> int:
-    """Return the number of characters in a row, or 1."""
-    return sum(len(value) for value in row if isinstance(value, str)) or 1
-
-
-def _connect() -> duckdb.DuckDBPyConnection:
-    return engine.connect(MEMORY_BYTES, min(os.cpu_count() or 1, MOST_THREADS), engine.spill_directory())
+_SPARE = Spare()

@@ -15,15 +15,17 @@ const MOST_RETRY_MS = 10000;
  *
  * After a break it goes on behind the last event that arrived; the first one, which comes at once, says where the stream
  * begins. `onBatch` gets the records that arrived since the last frame was painted; `onGap` a sentence about records that
- * cannot be shown; `onStart` the store that the stream is of, with its filter in words.
+ * cannot be shown; `onStart` the store that the stream is of, with its filter in words; `onWrong` what is wrong with the
+ * query, {message, column}: the stream then stays closed.
  */
 export class Stream {
-  constructor({ onBatch, onRate, onState, onGap, onStart }) {
+  constructor({ onBatch, onRate, onState, onGap, onStart, onWrong }) {
     this.onBatch = onBatch;
     this.onRate = onRate;
     this.onState = onState;
     this.onGap = onGap;
     this.onStart = onStart;
+    this.onWrong = onWrong;
     this.source = null;
     this.last = "";
     this.batch = [];
@@ -84,11 +86,17 @@ export class Stream {
     const asking = new AbortController();
     try {
       const answer = await fetch(address("/tail", { ...this.asked, after: this.last }), { signal: asking.signal });
-      if (!answer.ok && this.source === null) this.onState("broken", (await answer.json()).error.message);
+      if (!answer.ok && this.source === null) this.refuse((await answer.json()).error);
     } catch {
       // The server is away, as the state says already.
     }
     asking.abort();
+  }
+
+  refuse(error) {
+    if (error.parameter !== "q") return this.onState("broken", error.message);
+    this.stop();
+    return this.onWrong(error);
   }
 
   take(event) {

@@ -4,7 +4,6 @@
  * Does not know how records come over the network.
  */
 
-import { get } from "./api.js";
 import { announce, button, h, icon } from "./dom.js";
 import { Detail } from "./detail.js";
 import { fillFrame } from "./frame.js";
@@ -34,7 +33,7 @@ const kept = new Map();
 const area = place("stream");
 
 const query = new QueryField(place("query-box"), () => ({ since: "1h", tz: zoneName(state.tz), store: state.store }), "summary");
-const stream = new Stream({ onBatch: addBatch, onRate: showRate, onState: showState, onGap: showGap, onStart: showStore });
+const stream = new Stream({ onBatch: addBatch, onRate: showRate, onState: showState, onGap: showGap, onStart: showStore, onWrong: showWrong });
 const detail = new Detail(place("detail"), {
   include: (field, value) => change({ q: including(state.q, condition(field, value)) }),
   exclude: (field, value) => change({ q: excluding(state.q, condition(field, value)) }),
@@ -137,6 +136,13 @@ function showState(name, problem) {
   else summarize("broken", "The connection broke. Trying again; records that arrive meanwhile are not missed.");
 }
 
+/** Say what is wrong with the query, and where. */
+function showWrong({ message, column }) {
+  query.markWrong(Number(column ?? 0));
+  summarize("broken", message);
+  place("waiting")?.replaceChildren(h("h2", {}, "The query cannot be read"), h("p", {}, "Correct it above, then press Enter."));
+}
+
 function showGap(sentence) {
   table.tBodies[0].append(h("tr", { class: "day" }, h("th", { colspan: columnsOf(state).length + 3 }, `Not shown: ${sentence}`)));
 }
@@ -199,18 +205,10 @@ function toggleWrap() {
   announce(wraps ? "Long lines are broken" : "Long lines are cut");
 }
 
-place("query-form").addEventListener("submit", async (event) => {
+place("query-form").addEventListener("submit", (event) => {
   event.preventDefault();
   query.close();
-  try {
-    await get("/complete", { q: query.value, position: 0 });
-    change({ q: query.value });
-  } catch (error) {
-    if (error.parameter !== "q") return change({ q: query.value });
-    query.markWrong(error.column);
-    summarize("broken", error.message);
-  }
-  return null;
+  change({ q: query.value });
 });
 place("pause-button").addEventListener("click", pause);
 place("newest-button").addEventListener("click", toNewest);

@@ -133,6 +133,35 @@ def test_a_fast_tail_is_sampled(running: Running, visit: Callable[..., Visit]) -
     page.locator("#summary", has_text="Paused").wait_for()
 
 
+def test_a_tail_follows_another_query_at_once(running: Running, visit: Callable[..., Visit]) -> None:
+    """Without a search before; one that cannot be read is marked and not tried again. Back leads to the one before."""
+    tab = visit(running.site())
+    page = tab.page
+    page.goto(f"{tab.site.address}/tail?q=logger:never")
+    page.locator("#summary", has_text="record").wait_for()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.partition("/api/v1/")[2].partition("?")[0]))
+    page.locator("#query").fill("disk (full")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="The query cannot be read").wait_for()
+    assert "column 6 of the query" in page.locator("#summary").inner_text()
+    assert page.locator("#query").get_attribute("aria-invalid") == "true"
+    assert asked.count("tail") == 2
+    page.locator("#query").fill("logger:other")
+    page.keyboard.press("Enter")
+    page.locator("#summary", has_text="record").wait_for()
+    assert page.locator("#query").get_attribute("aria-invalid") is None
+    assert page.url.endswith("q=logger%3Aother")
+    page.go_back()
+    page.go_back()
+    page.wait_for_url("**/tail?q=logger:never")
+    page.locator("#summary", has_text="record").wait_for()
+    assert page.locator("#query").input_value() == "logger:never"
+    # The browser notes the refused stream.
+    assert all("400" in complaint for complaint in tab.complaints)
+    tab.complaints.clear()
+
+
 def test_the_copied_command_prints_the_same_records(
     running: Running, visit: Callable[..., Visit], tmp_path: Path
 ) -> None:

@@ -297,3 +297,27 @@ def test_no_descriptor_stays_open(tmp_path):
         with contextlib.closing(open_search(store._settings)) as search:
             search.count(Filters())
     assert procfs.descriptors(os.getpid()) == before
+
+
+def test_few_records_that_may_match_are_read_once(tmp_path, monkeypatch):
+    """If no more than a slice may have the word, the matching ones are not counted before."""
+    store = make_store(tmp_path)
+    store.open(JOURNAL)
+    lines = [line(NOON + at, msg=f"order {at}", lineno=at) for at in range(200)]
+    store.write([block(0, lines)], never)
+    with contextlib.closing(open_search(store._settings)) as search:
+        asked = []
+        fetch = search._fetch
+
+        def note(select, *rest, **named):
+            asked.append(select)
+            return fetch(select, *rest, **named)
+
+        monkeypatch.setattr(search, "_fetch", note)
+        wanted = Filters(tree=parse('"order 7" OR lineno=9', now=0.0))
+        assert [*search.lines(wanted)] == [lines[7], lines[9]]
+        assert [one[:5] for one in asked] == ['"crea']
+        asked.clear()
+        monkeypatch.setattr(parquet_search, "SLICE", 199)
+        assert [*search.lines(wanted)] == [lines[7], lines[9]]
+        assert [one[:5] for one in asked] == ["count", '"crea']
