@@ -79,7 +79,7 @@ def open_search(settings: ParquetStoreSettings, journal: Path | None = None) -> 
 
 
 class ParquetSearch(Analysis):
-    """A Search (query/search.py) of a store, as it was when it was made."""
+    """A Search of a store, as it was when it was made. Longer than other classes: it has each call of that contract."""
 
     def __init__(self, settings: ParquetStoreSettings, journal: Path | None = None) -> None:
         super().__init__()

@@ -13,12 +13,14 @@ import { formatCount } from "./numbers.js";
 import { condition } from "./query_text.js";
 import { lasting } from "./sharing.js";
 import { traceback } from "./traceback.js";
-import { clock, dateTime, exact, microseconds } from "./time.js";
+import { clock, dateTime, duration, exact, microseconds } from "./time.js";
 import { valueList } from "./value_tree.js";
 
 const OTHER_PLACES = new Set(["message", "exc_text", "stack_info", "extra", "created", "time", "received", "exception", "truncated"]);
 const MOST_CHARACTERS = 20000;
 const ERROR = 40;
+/** Clocks of one machine may differ by so much from each other. */
+const EARLY_S = 1;
 const TRACE_KEYS = ["trace_id", "traceId", "otelTraceID", "dd.trace_id", "traceparent", "request_id"];
 const SAMES = [
   ["", "All records"],
@@ -174,9 +176,15 @@ export class Detail {
       extra.length ? [h("h3", {}, "Extra"), valueList(extra, ["extra"], this.actions)] : null,
       h("h3", {}, "Record"),
       valueList(fields, [], this.actions),
-      record.received === undefined ? null : h("p", { class: "menu-note" }, `Received ${clock(Number(record.received), zone)}, ${Math.max(0, late_s).toFixed(3)} s after it was created`),
+      record.received === undefined ? null : h("p", { class: "menu-note" }, receipt(record, late_s, zone)),
     ];
   }
+}
+
+/** Return when a record was received. A negative `late_s` is a clock that is wrong: the sender's, or the collector's. */
+function receipt(record, late_s, zone) {
+  const received = `Received ${clock(Number(record.received), zone)}`;
+  return late_s < -EARLY_S ? `${received}, ${duration(-late_s)} before its own time: the clock of its sender is ahead of the collector's` : `${received}, ${Math.max(0, late_s).toFixed(3)} s after it was created`;
 }
 
 function contextNote(record, same) {

@@ -45,6 +45,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             kind, end - SPAN_S / 2 + 5 * step, CULPRIT.template if step == 0 else f"refund step {step}"
         )
         record |= {
+            "received": record["created"] - 3_600 if step == 0 else record["received"],
             "process": 77_001,
             "extra": {"trace_id": f"{chance.getrandbits(128):032x}", "amount": 12345678901234567890},
         }
@@ -84,6 +85,7 @@ def test_a_traceback_is_found_by_clicks_alone(visit: Callable[..., Visit], site:
     assert detail.locator(".traceback details").count() == 1
     assert not detail.get_by_text("R = retval = fun(*args)").is_visible()
     assert detail.get_by_text("ledger[entry.id]").is_visible()
+    assert "60 min before its own time: the clock of its sender is ahead" in detail.inner_text()
     # Beyond 2**53: JavaScript would round it.
     assert detail.get_by_text("12345678901234567890", exact=True).is_visible()
     page.get_by_role("button", name="Context").click()
