@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.cli.main import cli
+from tests.support.corpus import load
 from tests.support.recipes import files_of, sections
 
 if TYPE_CHECKING:
@@ -122,3 +123,8 @@ def test_every_recipe_is_run(title: str) -> None:
     assert {"python", "json"} <= set(blocks)
     tests = "".join(path.read_text() for path in (ROOT / "tests" / "system" / "recipes").glob("test_*.py"))
     assert f'recipe("{title}")' in tests
+
+
+def test_the_number_of_the_corpus() -> None:
+    """The introduction counts it."""
+    assert f"of {len(load())} hostile and genuine" in (ROOT / "README.md").read_text()
