@@ -69,7 +69,7 @@ class RedactSettings(TableSettings, frozen=True, kw_only=True, forbid_unknown_fi
             'as in password=x or "token": "x"; "private-key": private keys in PEM and the like; "provider-token": '
             'tokens of well-known providers, such as ghp_x; "url-password": the password in a URL.',
         ),
-    ] = ("private-key",)
+    ] = ()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value that has the right type and cannot be used."""

@@ -114,7 +114,7 @@ HIDDEN = f"{BEGIN}{REDACTED}{END}"
         (
             "private-key",
             f"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: x,1\n\n{KEY}\nlast words of it",
-            f"-----BEGIN RSA PRIVATE KEY-----{REDACTED}\nlast words of it",
+            f"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: x,1\n\n{REDACTED}\nlast words of it",
         ),
         (
             "private-key",
@@ -141,6 +141,18 @@ HIDDEN = f"{BEGIN}{REDACTED}{END}"
             f"{BEGIN}\n{KEY}ab... (90 characters cut) ...",
             f"{BEGIN}{REDACTED}... (90 characters cut) ...",
         ),
+        (
+            "private-key",
+            repr(f"{BEGIN}\nProc-Type: 4,ENCRYPTED\nDEK-Info: DES,{'0F' * 8}\n\n{KEY}".encode().splitlines()),
+            f"[b'{BEGIN}', b'Proc-Type: 4,ENCRYPTED', b'DEK-Info: DES,{'0F' * 8}', b'', b'{REDACTED}']",
+        ),
+        ("private-key", repr(f"cut {KEY}\n{END}"), f"'cut {REDACTED}{END}'"),
+        (
+            "private-key",
+            quote(repr(f"cut {KEY}\n{END}".splitlines())),
+            f"%5B%27cut%20{REDACTED}{quote(END)}%27%5D",
+        ),
+        ("private-key", f"+{BEGIN}\n+{KEY}\n+  | {LINE}\n+  and more", f"+{BEGIN}{REDACTED}\n+  and more"),
         ("private-key", f"cut ... {KEY}\n{END} a", f"cut ... {REDACTED}{END} a"),
         ("private-key", f"cut ... {KEY}\n=njUN\n{END} a", f"cut ... {REDACTED}{END} a"),
         (
