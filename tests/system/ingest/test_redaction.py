@@ -19,7 +19,7 @@ TOML = """
 store = []
 [redact]
 allow = ["csrf-token"]
-values = ["card", "key-value", "url-password"]
+values = ["card", "key-value", "private-key", "provider-token", "url-password"]
 [[output]]
 name = "json"
 path = "all.jsonl"
@@ -38,7 +38,9 @@ def test_no_secret_is_written(make_collector: Callable[..., Collector]) -> None:
     secrets = {"password": "geheim-1", "csrf_token": "open", "deep": [{"Set-Cookie": "geheim-2", "user": 17}]}
     secrets["headers"] = [["cookie", "geheim-4"], ["host", "shop"]]
     text = "geheim: postgresql://u:geheim-3@db/x, 4111 1111 1111 1111 12/27, /a?b=1&token=geheim-5"
-    logger = logging.getLogger("test_redaction")
+    key = f"-----BEGIN PRIVATE KEY-----\n{'geheim-6' * 16}\n-----END PRIVATE KEY-----"
+    text += f" {key} glpat-geheim-7-{'a1' * 10}"
+    logger = logging.getLogger("test_redaction.redis://u:geheim-8@h")
     handlers: list[logging.Handler] = [SocketHandler(host, int(port)), logging.handlers.SocketHandler(host, int(port))]
     for handler in handlers:
         logger.addHandler(handler)
