@@ -38,7 +38,6 @@ cdef extern from *:
     ctypedef unsigned long long uint128_t
     uint64_t __builtin_bswap64(uint64_t) nogil
     uint32_t __builtin_bswap32(uint32_t) nogil
-    void __builtin_prefetch(const void*) nogil
 
 cdef extern from "stdio.h":
     int snprintf(char*, size_t, const char*, ...) nogil
@@ -286,7 +285,6 @@ cdef class Core:
     cdef bint capable
     cdef char[40] mark_text
     cdef bint busy          # in `run`, which keeps pointers into its sinks
-    cdef const uint8_t* data_end   # of the data of `run`; NULL: there is one frame
 
     def __cinit__(self):
         memset(&self.machine, 0, sizeof(Machine))
@@ -672,8 +670,6 @@ cdef class Core:
             return False
         if self.fields.has_containers and not unfold(&self.machine, &self.fields):
             return False
-        if are_many:
-            self._foresee_next(frame + size)
         self.machine.redacted = False
         if self.secrets.forms and may_hold_forms(&self.machine, &self.fields):
             return False
@@ -775,15 +771,6 @@ cdef class Core:
             raise RuntimeError("a Core that calls `slow` takes no other frame meanwhile")
         return 0
 
-    cdef void _foresee_next(self, const uint8_t* at) noexcept:
-        """Look at the frame whose length stands at `at`, if it is whole. The mark of a message is no such length."""
-        cdef uint32_t length
-        if self.data_end != NULL and self.data_end - at >= 4:
-            memcpy(&length, at, 4)
-            length = __builtin_bswap32(length)
-            if length <= MOST_BYTES and <ptrdiff_t> length <= self.data_end - at - 4:
-                foresee(at + 4, length)
-
     def lines(self, frame, str peer not None, double received, sender=None):
         """Return each output's line of one frame (None: filtered out), or None if Python has to judge the record."""
         cdef size_t index
@@ -798,8 +785,6 @@ cdef class Core:
             one = sinks[index]
             self.outs[index] = &one.out
         PyObject_GetBuffer(frame, &view, PyBUF_SIMPLE)
-        self.data_end = NULL
-        begin_stretches()
         try:
             done = self._render(<const uint8_t*> view.buf, view.len)
         finally:
@@ -849,8 +834,6 @@ cdef class Core:
             octets = <const uint8_t*> view.buf
             has_parted = self._has_parted(sinks)
             gathered = size_of(sinks)
-            begin_stretches()
-            self.data_end = octets + stop
             self.busy = True
             while taken < count and stop - position >= 4:
                 if header_bytes > 0 and octets[position] == 0xF7 and octets[position + 1] == 0x50:
@@ -921,13 +904,8 @@ def layouts():
     return layouts_used
 
 
-def foreseen():
-    """Return the number of stretches that were found while the record before theirs was written, by all Cores so far."""
-    return foreseen_used
-
-
 def expect_many():
-    """Foresee stretches for a while, as if many were in use: for tests."""
+    """Read stretches by their layout for a while, as if many were in use: for tests."""
     expect_stretches(True)
 
 

@@ -234,7 +234,7 @@ cdef uint32_t read_usual_pairs(
             if length > <size_t> (end - value_at) - 8:
                 break
             value_at += 5
-            look = look_at(value_at, length)
+            look = look_within(value_at, length, end - value_at)
             if look & INVALID:
                 break
             word = TEXT | <uint64_t> look << 8 | <uint64_t> length << 32
@@ -347,6 +347,7 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     If not, the machine continues from here. But if `fields` has a stretch that was copied and not read, the frame must
     begin anew, with `key_by_key`.
     """
+    global sites_left
     cdef uint32_t key = 0, after, first = 0, met = 0
     cdef bint is_lost = False
     cdef size_t pairs = 0, stretch_start = 0, stretch_end = 0, stretch_memo = 0, stop = 0
@@ -363,6 +364,7 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     cdef Node* stack
     fields.site = fields.origin = NULL
     fields.skipped = NULL
+    fields.plain_groups = 0
     m.opcodes = FLAT_OPCODES
     if m.memory.stack_room < 2 * FLAT_PAIRS + 2:
         # The array must not move below: `fields` points into it.
@@ -413,25 +415,33 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
             key = 0
         else:
             if FLAT[after].group and FLAT[after].group != FLAT[key].group and not key_by_key:
-                stretch = find_stretch(m, fields, after, &stretch_hash, &layout, &stop)
-                if stretch == NULL:
-                    is_new = layout != NULL and not (is_worth_keeping(stretch_hash) and find_room(stretch_hash))
-                    if is_new and layout.unfit:
-                        layout.unfit -= 1
-                    elif is_new and layout.is_direct:
-                        if layout.memo_start + layout.memo_count <= m.memory.memo_room and take_layout(m, fields, layout):
+                if FLAT[after].group == SITE:
+                    sites_left -= 1
+                    if sites_left == 0:
+                        end_epoch()
+                if CENSUS[FLAT[after].group].are_many:
+                    layout = read_by_any_layout(m, fields, after)
+                    if layout != NULL:
+                        key = layout.last
+                        continue
+                    learn_new_layout(m, after)
+                else:
+                    stretch = find_stretch(m, after, &stretch_hash, &layout, &stop)
+                    if stretch == NULL:
+                        is_new = layout != NULL and not (is_worth_keeping(stretch_hash) and find_room(stretch_hash))
+                        if is_new and takes(m, layout) and read_by_layout(m, fields, layout):
                             key = layout.last
                             continue
-                    first = after
-                    stretch_start, stretch_memo, stretch_budget = m.at, m.memory.memo_end, m.text_left
-                    stretch_end = 0 if is_new else stop if layout != NULL else expect_stretch(m, after, &stretch_hash)
-                elif stretch.unfit:
-                    stretch.unfit -= 1
-                    key_by_key = True
-                else:
-                    take_stretch(m, fields, stretch)
-                    key = stretch.last
-                    continue
+                        first = after
+                        stretch_start, stretch_memo, stretch_budget = m.at, m.memory.memo_end, m.text_left
+                        stretch_end = 0 if is_new else stop if layout != NULL else expect_stretch(m, after, &stretch_hash)
+                    elif stretch.unfit:
+                        stretch.unfit -= 1
+                        key_by_key = True
+                    else:
+                        take_stretch(m, fields, stretch)
+                        key = stretch.last
+                        continue
             key = after
             slot = FLAT[key].slot
             write_words(name, FLAT[key].word, <uint64_t> <size_t> (data + m.at + FLAT[key].head))

@@ -252,12 +252,33 @@ cdef bint push_long(Machine* m, size_t width) noexcept nogil:
     return push_integer(m, value)
 
 
+cdef enum:
+    NUMBER_LINE = 32         # octets that can be read by read_number_line
+
+
+cdef inline size_t read_number_line(const uint8_t* data, uint64_t* value) noexcept nogil:
+    """Set the value of a line of 1 to 16 digits, behind which an L may stand; return its octets, 0 for another line."""
+    cdef size_t size = newline16(data)
+    if size == 16:
+        size += newline16(data + 16)
+    if size == 0 or not read_digits(data, size - (data[size - 1] == 76), value):
+        return 0
+    return size + 1
+
+
 cdef bint push_number_line(Machine* m, bint may_be_bool) noexcept nogil:
     """Do INT or LONG."""
     cdef int64_t value = 0
-    cdef const uint8_t* start
+    cdef uint64_t magnitude = 0
+    cdef const uint8_t* start = m.data + m.at
     cdef size_t size, index
     cdef Node* node
+    if not may_be_bool and m.lines_left > 0 and m.size - m.at >= NUMBER_LINE:
+        size = read_number_line(start, &magnitude)
+        if size:
+            m.lines_left -= 1
+            m.at += size
+            return push_integer(m, <int64_t> magnitude)
     if not take_line(m, <size_t> (MAX_INTEGER_BYTES * 2.41), &start, &size):
         return False
     m.lines_left -= size * size >> 15

@@ -111,6 +111,40 @@ cdef extern from *:
     int __builtin_ctz(unsigned int) nogil
 
 cdef uint64_t EIGHT_ZEROS = 0x3030303030303030ULL
+cdef uint64_t[9] POWERS      # of ten
+POWERS[0] = 1
+for _power in range(8):
+    POWERS[_power + 1] = POWERS[_power] * 10
+
+
+cdef inline bint read_eight(uint64_t digits, uint64_t* value) noexcept nogil:
+    """Set the value of eight digits, the first in the lowest octet; return whether they are digits."""
+    cdef uint64_t parts = digits ^ EIGHT_ZEROS
+    # A digit is at most 9: six more leave the upper half of its octet alone.
+    if (parts | (parts + 0x0606060606060606ULL)) & 0xF0F0F0F0F0F0F0F0ULL:
+        return False
+    # Neighbours are joined to numbers of two, four and eight digits: ten times the first, and the second.
+    parts = parts * (10 << 8 | 1) >> 8 & 0x00FF00FF00FF00FFULL
+    parts = parts * (100 << 16 | 1) >> 16 & 0x0000FFFF0000FFFFULL
+    value[0] = parts * (<uint64_t> 10000 << 32 | 1) >> 32
+    return True
+
+
+cdef inline bint read_digits(const uint8_t* data, size_t size, uint64_t* value) noexcept nogil:
+    """Set the value of 1 to 16 digits; return whether they are digits, and so many. 16 octets can be read."""
+    cdef uint64_t high = 0, low = 0
+    if not 1 <= size <= 16:
+        return False
+    if size > 8:
+        if not read_eight(load8(data), &high):
+            return False
+        data += 8
+        size -= 8
+    # Zeros go before the digits, which are at most eight now.
+    if not read_eight(load8(data) << (64 - 8 * size) | EIGHT_ZEROS >> 1 >> (8 * size - 1), &low):
+        return False
+    value[0] = high * POWERS[size] + low
+    return True
 
 
 cdef inline int spell(uint64_t value, char* end) noexcept nogil:
@@ -133,17 +167,31 @@ cdef inline int spell(uint64_t value, char* end) noexcept nogil:
     return <int> (end - at)
 
 
-cdef bint put_integer(Out* out, int64_t value) noexcept nogil:
-    cdef char[24] text
+cdef enum:
+    INTEGER_ROOM = 24        # octets that are written, of which the last ones may not count
+
+
+cdef inline uint8_t* spell_integer(uint8_t* to, int64_t value) noexcept nogil:
+    """Write an integer, with INTEGER_ROOM; return its end."""
+    cdef char[2 * INTEGER_ROOM] text
     cdef uint64_t magnitude = <uint64_t> value
     cdef int count
     if value < 0:
         magnitude = 0 - magnitude
-    count = spell(magnitude, text + 24)
+    count = spell(magnitude, text + INTEGER_ROOM)
     if value < 0:
         count += 1
-        text[24 - count] = 45
-    return put(out, <uint8_t*> text + 24 - count, count)
+        text[INTEGER_ROOM - count] = 45
+    # More than needed: copying a fixed number takes no call.
+    memcpy(to, text + INTEGER_ROOM - count, INTEGER_ROOM)
+    return to + count
+
+
+cdef inline bint put_integer(Out* out, int64_t value) noexcept nogil:
+    if not reserve(out, INTEGER_ROOM):
+        return False
+    out.size = spell_integer(out.data + out.size, value) - out.data
+    return True
 
 
 cdef enum:

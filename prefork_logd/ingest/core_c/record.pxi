@@ -103,6 +103,7 @@ cdef struct Fields:
     Stretch* site                 # the stretch that was copied and not read (repeats.pxi)
     Stretch* origin
     Layout* skipped               # of a stretch of which the memo has no values
+    uint32_t plain_groups         # groups, as bits, of which each stored field has a number, or a text that is plain
     Node* slot[SLOTS]
     uint32_t nones                # slots with None, as bits
     double created
@@ -406,6 +407,29 @@ cdef inline bint put_slot(Fields* fields, Out* out, int slot) noexcept nogil:
     )
 
 
+cdef inline bint put_plain_slots(Fields* fields, Out* out, int slot, int end) noexcept nogil:
+    """Do what put_slots does, for fields of groups that are in `plain_groups`."""
+    cdef Node* node
+    cdef uint8_t* to
+    while slot < end:
+        node = fields.slot[slot]
+        if not reserve(out, PREFIX_ROOM + <size_t> node.size + SLACK + INTEGER_ROOM):
+            return False
+        to = out.data + out.size
+        memcpy(to, PREFIXES[slot], PREFIX_ROOM)
+        to += PREFIX_SIZES[slot]
+        if node.kind == INT:
+            to = spell_integer(to, node.value.integer)
+        else:
+            to[0] = 34
+            copy_run(to + 1, node.value.text, node.size)
+            to[node.size + 1] = 34
+            to += node.size + 2
+        out.size = to - out.data
+        slot += 1
+    return out.size <= fields.output_end
+
+
 cdef inline bint has_extra(Fields* fields, const Added* added) noexcept nogil:
     """Tell whether a record has an attribute with the name of one of its sender's fields."""
     cdef size_t index
@@ -466,10 +490,20 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
             return False
         if not put(out, site.octets + site.size + site.before, site.json_size - site.before):
             return False
+    elif fields.plain_groups & 1 << SITE:
+        if not put_plain_slots(fields, out, LEVELNO, MESSAGE) or not put_slot(fields, out, MESSAGE):
+            return False
+        if fields.slot[MSG] != NULL and not put_slot(fields, out, MSG):
+            return False
+        if not put_plain_slots(fields, out, PATHNAME, PROCESS):
+            return False
     elif not put_slots(fields, out, LEVELNO, PROCESS):
         return False
     if fields.origin != NULL:
         if not put(out, fields.origin.octets + fields.origin.size, fields.origin.json_size):
+            return False
+    elif fields.plain_groups & 1 << ORIGIN:
+        if not put_plain_slots(fields, out, PROCESS, TASKNAME):
             return False
     elif not put_slots(fields, out, PROCESS, TASKNAME):
         return False

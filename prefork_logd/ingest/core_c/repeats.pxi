@@ -6,20 +6,18 @@
 # included, and kept only if it refers to nothing outside itself. Its values are neither on the stack nor in the memo: a
 # record that refers to them later is read again, key by key.
 #
-# A fleet has more places than there is room. A stretch that is not kept is read by its layout: what stands between the
-# values is the same in all records of one service, and is compared at once.
-#
-# The stretches of a fleet fill the processor's nearer caches, and waiting for one took as long as reading it. So they are
-# foreseen: while a record is written, those of the next one are measured, looked up and fetched.
+# A fleet has more places than fit the processor's caches, and waiting for a stretch takes longer than reading it. So
+# while there are many, each is read by its layout: the part between the values is the same in all records of one
+# service, and is compared at once. A stretch that comes for the first time is read so, too.
 
 cdef enum:
     NO_GROUP = 0
     SITE = 1                 # the place in the code; its fields stand on both sides of the message in a line
     ORIGIN = 2               # the thread and process
-    STRETCHES = 4096
+    STRETCHES = 2048
     STRETCH_WAYS = 4         # places for one value of the hash
     MOST_CREDIT = 4
-    STRETCH_SEEN_ONCE = 8192
+    STRETCH_SEEN_ONCE = 4096
     STRETCH_BYTES = 448      # bytes of a frame
     STRETCH_JSON = 528       # a stretch has 1,280 bytes in all
     STRETCH_PAIRS = 12
@@ -39,7 +37,7 @@ cdef enum:
     TEXT_STEP = 1            # BINUNICODE
     NUMBER_STEP = 2          # BININT1, BININT2 and BININT
     COUNTED_STEP = 3         # a length of one octet: SHORT_BINSTRING and LONG1
-    LINE_STEP = 4            # LONG
+    LINE_STEP = 4            # LONG, and INT of Python 2
     LAYOUTS = 8              # for each group; they differ by the service's Python, and by what came before and is shared
     UNFIT_LAYOUT = 8
 
@@ -53,7 +51,7 @@ cdef struct Layout:
     int[STRETCH_PAIRS] steps
     int[STRETCH_PAIRS] slots # of the values whose length may differ
     uint8_t[STRETCH_BYTES] octets  # that do not differ, end to end
-    bint is_direct           # whether take_layout can read it: the other values are None
+    bint is_direct           # whether read_by_layout can read it: each field that is stored has a value of its own
     uint32_t memo_start      # the memo's size before it
     uint32_t memo_count      # values that it puts into the memo
     uint32_t pairs
@@ -61,8 +59,7 @@ cdef struct Layout:
     uint32_t unfit           # number of records that it is not used for
 
 cdef struct Stretch:
-    # The parts that a line of JSON needs stand first, in a row: fetching a stretch into the processor's caches costs
-    # more than reading it.
+    # The parts that a line of JSON needs stand first, in a row.
     uint32_t size            # octets in a frame
     uint32_t first           # numbers of its keys (flat.pxi)
     uint32_t last
@@ -89,40 +86,28 @@ cdef uint64_t[STRETCH_SEEN_ONCE] STRETCH_SEEN   # hashes that came once: a stret
 cdef uint32_t stretch_turn = 0
 cdef uint64_t stretches_used = 0
 cdef uint64_t layouts_used = 0
-cdef uint64_t foreseen_used = 0
 cdef Layout[3][LAYOUTS] LAYOUT
 cdef uint32_t[3] layout_turn
 cdef uint8_t[256] NUMBER_BYTES
+cdef uint32_t[256] NUMBER_BITS
 NUMBER_BYTES[0x4A], NUMBER_BYTES[0x4B], NUMBER_BYTES[0x4D] = 5, 2, 3
+NUMBER_BITS[0x4A], NUMBER_BITS[0x4B], NUMBER_BITS[0x4D] = 0xFFFFFFFF, 0xFF, 0xFFFF
 cdef Stretch* latest_origin = NULL  # most records of a connection are of one thread
 
-cdef struct Foreseen:
-    # A stretch of the next frame.
-    const uint8_t* at        # where it begins; NULL: there is none
-    Layout* layout           # of the latest stretch of its group; NULL: there is none
-    Stretch* stretch         # that is kept under its hash; NULL: there is none
-    size_t size
-    uint64_t hash
-
-cdef struct Route:
-    # Where the stretches of a frame stand: behind a text, a number of octets and another text, and behind each other.
-    uint32_t head            # octets before the first text; 0: not known
-    uint32_t middle          # from the first text to the second one
-    uint32_t tail            # from the second one to the site
-    uint32_t gap             # from the site to the origin; 0: not known, or the origin is mostly the latest one
-
 cdef enum:
-    MOST_GAP = 1024
-    EPOCH = 2048             # uses of sites
-    CACHED_STRETCHES = 384
+    EPOCH = 2048             # sites
+    CACHED_STRETCHES = 256   # different ones of a group in an epoch: more are many
+    EPOCHS_OF_MANY = 31      # before stretches are counted again
 
-cdef Foreseen[3] FORESEEN    # of each group
+cdef struct Census:
+    # Whether a group has many different stretches.
+    bint are_many            # in the epoch in which they were last counted
+    uint32_t met             # so far, in the present epoch
+    uint32_t epochs_left     # before they are counted again
+
+cdef Census[3] CENSUS        # of each group
 cdef uint32_t epoch = 1
-cdef uint32_t sites_left = EPOCH    # uses of sites before the epoch ends
-cdef uint32_t stretches_met = 0     # different ones that were used in the present epoch
-cdef bint are_many = False          # in the epoch before: a few stay in the processor's caches, so foreseeing saves nothing
-cdef Route route
-cdef const uint8_t* site_end = NULL   # in the present frame
+cdef uint32_t sites_left = EPOCH    # before the epoch ends
 cdef Out STRETCH_ROOM
 STRETCH_ROOM.data = NULL
 STRETCH_ROOM.size = STRETCH_ROOM.room = 0
@@ -143,31 +128,43 @@ cdef void forget_stretches() noexcept nogil:
     memset(STRETCH_HASH, 0, sizeof(STRETCH_HASH))
     memset(LAYOUT, 0, sizeof(LAYOUT))
     memset(layout_turn, 0, sizeof(layout_turn))
-    memset(FORESEEN, 0, sizeof(FORESEEN))
-    memset(&route, 0, sizeof(route))
 
 
 cdef void expect_stretches(bint many) noexcept nogil:
-    """Begin an epoch behind one with many stretches, or with a few."""
-    global are_many, stretches_met, sites_left, epoch
-    are_many = many
-    stretches_met = 0
+    """Begin an epoch behind one with many stretches of each group, or with a few."""
+    global sites_left, epoch
+    cdef int group
     sites_left = EPOCH
     epoch += 1
+    for group in range(SITE, ORIGIN + 1):
+        CENSUS[group].are_many = many
+        CENSUS[group].met = 0
+        CENSUS[group].epochs_left = EPOCHS_OF_MANY
+
+
+cdef void end_epoch() noexcept nogil:
+    """Decide of each group whether it has many stretches. What is read by its layout is not counted."""
+    global sites_left, epoch
+    cdef int group
+    cdef Census* census
+    sites_left = EPOCH
+    epoch += 1
+    for group in range(SITE, ORIGIN + 1):
+        census = CENSUS + group
+        if census.are_many:
+            census.epochs_left -= 1
+            census.are_many = census.epochs_left != 0
+        elif census.met >= CACHED_STRETCHES:
+            census.are_many = True
+            census.epochs_left = EPOCHS_OF_MANY
+        census.met = 0
 
 
 cdef inline void count_stretch(Stretch* stretch) noexcept nogil:
     """Count a stretch that is used, if it is the first time in this epoch."""
-    global stretches_met
     if stretch.epoch != epoch:
         stretch.epoch = epoch
-        stretches_met += 1
-
-
-cdef inline void begin_stretches() noexcept nogil:
-    """Prepare for other data: what was foreseen lay in the data before."""
-    global site_end
-    FORESEEN[SITE].at = FORESEEN[ORIGIN].at = site_end = NULL
+        CENSUS[stretch.group].met += 1
 
 
 cdef inline size_t read_step(const uint8_t* data, size_t at, size_t size, int step) noexcept nogil:
@@ -255,7 +252,7 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
     cdef size_t memo = m.memory.memo_end
     cdef uint32_t group = FLAT[key].group
     cdef int step
-    cdef uint32_t index
+    cdef uint32_t index, stored = 0
     cdef uint8_t opcode
     layout.first = layout.last = key
     layout.count = layout.pairs = layout.cost = layout.unfit = 0
@@ -284,7 +281,7 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
             at += 1
         elif NUMBER_BYTES[opcode]:
             step = NUMBER_STEP
-        elif opcode == 0x4C:  # LONG
+        elif opcode == 0x4C or opcode == 0x49:  # LONG, INT
             step = LINE_STEP
         elif opcode == 0x8A or opcode == 0x55:  # LONG1, SHORT_BINSTRING
             step = COUNTED_STEP
@@ -302,8 +299,8 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
             memcpy(layout.octets + used, data + fixed, start - fixed)
             used += start - fixed
             layout.count += 1
-            if FLAT[key].slot >= STORED or not may_fit(FLAT[key].slot, step):
-                layout.is_direct = False
+            stored |= 1 << FLAT[key].slot
+            layout.is_direct = layout.is_direct and may_fit(FLAT[key].slot, step)
             at = fixed = read_step(data, at, m.size, step)
             if at == 0:
                 return False
@@ -324,6 +321,7 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
     layout.needed[layout.count] = layout.fixed[layout.count] + 2
     memcpy(layout.octets + used, data + fixed, at - fixed)
     layout.memo_count = <uint32_t> memo - layout.memo_start
+    layout.is_direct = layout.is_direct and stored == (SITE_STORED if group == SITE else ORIGIN_SLOTS)
     return layout.count > 0 and memo <= 256
 
 
@@ -343,82 +341,105 @@ cdef inline bint same_layout(const Layout* one, const Layout* other) noexcept no
     return memcmp(one.octets, other.octets, size) == 0
 
 
-cdef bint take_layout(Machine* m, Fields* fields, Layout* layout) noexcept nogil:
-    """Read the values of a stretch that has this layout in all its lengths (follow_layout); return whether it has.
+cdef inline bint takes(Machine* m, Layout* layout) noexcept nogil:
+    """Tell whether a stretch with this layout may be read by it; a record that had to be read twice forbids some."""
+    if layout.unfit:
+        layout.unfit -= 1
+        return False
+    return layout.is_direct and layout.memo_start + layout.memo_count <= m.memory.memo_room
+
+
+cdef inline Layout* read_by_any_layout(Machine* m, Fields* fields, uint32_t key) noexcept nogil:
+    """Read the stretch that begins with `key` by a known layout, which is returned; NULL if none fits."""
+    cdef int index
+    cdef Layout* layout
+    for index in range(LAYOUTS):
+        layout = LAYOUT[FLAT[key].group] + index
+        if layout.first != key or layout.memo_start != m.memory.memo_end:
+            continue
+        if takes(m, layout) and read_by_layout(m, fields, layout):
+            return layout
+    return NULL
+
+
+cdef bint read_by_layout(Machine* m, Fields* fields, Layout* layout) noexcept nogil:
+    """Read the values of a stretch that may have this layout; return whether it has.
 
     Its keys are compared, and neither they nor its values are put into the memo. If it has not, nothing has changed but
     fields that are read again.
     """
-    global layouts_used, site_end
+    global layouts_used
     cdef const uint8_t* at = m.data + m.at
+    cdef const uint8_t* end = m.data + m.size
     cdef const uint8_t* octets = layout.octets
     cdef Node* node = m.memory.stack + m.top
-    cdef uint32_t index, length, size
-    cdef int32_t integer
-    cdef uint16_t short_integer
+    cdef uint32_t index, size, number
+    cdef uint64_t long_number = 0
     cdef uint8_t opcode
+    cdef bint is_plain = True
     cdef int look, step
-    cdef long cost = layout.cost, lines_left = m.lines_left
-    cdef size_t start = m.at, top = m.top, end
+    cdef long cost = layout.cost, lines = 0
+    if end - at < <ptrdiff_t> layout.needed[0]:
+        return False
     for index in range(layout.count):
         size = layout.fixed[index]
         if not same_run(at, octets, size):
-            break
+            return False
         at += size
         octets += size
         step = layout.steps[index]
+        # There are five octets at least (`needed`).
         opcode = at[0]
-        if step == TEXT_STEP:
-            if opcode != 0x58:
-                break
-            memcpy(&length, at + 1, 4)
-            at += 5
-            look = look_at(at, length)
-            if look & INVALID:
-                break
-            set_node(node, TEXT, look, length, <uint64_t> <size_t> at)
-            cost += length
-            at += length
-        elif step == NUMBER_STEP:
-            if opcode == 0x4B:  # BININT1
-                set_node(node, INT, 0, 0, at[1])
-            elif opcode == 0x4D:  # BININT2
-                memcpy(&short_integer, at + 1, 2)
-                set_node(node, INT, 0, 0, short_integer)
-            elif opcode == 0x4A:  # BININT
-                memcpy(&integer, at + 1, 4)
-                set_node(node, INT, 0, 0, <uint64_t> <int64_t> integer)
-            else:
-                break
+        memcpy(&number, at + 1, 4)
+        if step == NUMBER_STEP:
+            if not NUMBER_BYTES[opcode]:
+                return False
+            # Only BININT has a sign, and all bits.
+            set_node(node, INT, 0, 0, <uint64_t> <int64_t> <int32_t> (number & NUMBER_BITS[opcode]))
             at += NUMBER_BYTES[opcode]
+        elif step == LINE_STEP:
+            # I00 and I01 are no numbers.
+            if (opcode != 0x4C and opcode != 0x49) or end - at <= NUMBER_LINE or (opcode == 0x49 and at[1] == 48):
+                return False
+            size = <uint32_t> read_number_line(at + 1, &long_number)
+            if size == 0:
+                return False
+            set_node(node, INT, 0, 0, long_number)
+            at += 1 + size
+            lines += 1
         else:
-            m.at = at - m.data
-            m.top = node - m.memory.stack
-            end = read_step(m.data, m.at, m.size, step)
-            # Another opcode than the step's may end elsewhere, and what comes behind it was measured from there.
-            if not push_scalar(m) or m.at != end or not is_fit(layout.slots[index], node):
-                break
-            at = m.data + m.at
-            if is_text(node):
-                cost += node.size
+            if step == TEXT_STEP:
+                size = number
+                at += 5
+            else:
+                size = at[1]
+                at += 2
+            if opcode != (0x58 if step == TEXT_STEP else 0x55) or size > STRETCH_BYTES or end - at < <ptrdiff_t> size:
+                return False
+            look = look_within(at, size, end - at)
+            if look & INVALID:
+                return False
+            is_plain = is_plain and look == PLAIN and size and end - at >= <ptrdiff_t> (size + SLACK)
+            set_node(node, TEXT if step == TEXT_STEP else OCTETS, look, size, <uint64_t> <size_t> at)
+            cost += size
+            at += size
+        if end - at < <ptrdiff_t> layout.needed[index + 1]:
+            return False
         fields.slot[layout.slots[index]] = node
         node += 1
-    else:
-        size = layout.fixed[layout.count]
-        if same_run(at, octets, size):
-            m.at = at + size - m.data
-            m.top = node - m.memory.stack
-            m.text_left -= cost
-            fields.skipped = layout
-            layouts_used += 1
-            if FLAT[layout.first].group == SITE:
-                site_end = m.data + m.at
-            pass_memo(m, layout.memo_count)
-            return True
-    m.at = start
-    m.top = top
-    m.lines_left = lines_left
-    return False
+    size = layout.fixed[layout.count]
+    if not same_run(at, octets, size) or m.lines_left < lines:
+        return False
+    m.at = at + size - m.data
+    m.top = node - m.memory.stack
+    m.text_left -= cost
+    m.lines_left -= lines
+    fields.skipped = layout
+    if is_plain:
+        fields.plain_groups |= 1 << FLAT[layout.first].group
+    layouts_used += 1
+    pass_memo(m, layout.memo_count)
+    return True
 
 
 cdef inline void pass_memo(Machine* m, size_t count) noexcept nogil:
@@ -436,26 +457,6 @@ cdef inline bint comes_again(Machine* m, const Stretch* stretch, uint32_t key) n
     )
 
 
-cdef inline void fetch(const Stretch* stretch, size_t size) noexcept nogil:
-    """Let the processor fetch a whole stretch at once; its part of a frame has `size` octets.
-
-    Most have a usual length, and are fetched without a branch that depends on it.
-    """
-    cdef const uint8_t* at = <const uint8_t*> stretch
-    cdef const uint8_t* end = stretch.octets + size + size
-    cdef size_t line
-    for line in range(5):
-        __builtin_prefetch(at + 64 * line)
-    if size > 144:
-        for line in range(5, 9):
-            __builtin_prefetch(at + 64 * line)
-        at += 64 * 9
-        if size > 288:
-            while at < end:
-                __builtin_prefetch(at)
-                at += 64
-
-
 cdef inline bint ends_here(Machine* m, const Layout* layout, size_t size) noexcept nogil:
     """Tell whether the record's end, or a known key of another group, follows a stretch of an assumed layout."""
     cdef size_t at = m.at + size
@@ -466,95 +467,18 @@ cdef inline bint ends_here(Machine* m, const Layout* layout, size_t size) noexce
     return key and FLAT[key].group != FLAT[layout.first].group
 
 
-cdef inline Stretch* look_up(uint64_t hash, size_t size) noexcept nogil:
-    """Return the stretch that is kept under a hash, and let it be fetched; NULL if there is none."""
+cdef inline Stretch* look_up(uint64_t hash) noexcept nogil:
+    """Return the stretch that is kept under a hash; NULL if there is none."""
     cdef size_t place = bucket_of(hash)
     cdef int way
     for way in range(STRETCH_WAYS):
         if STRETCH_HASH[place + way] == hash:
-            fetch(STRETCH + place + way, size)
             return STRETCH + place + way
     return NULL
 
 
-cdef inline void foresee_stretch(uint32_t group, const uint8_t* data, size_t at, size_t size) noexcept nogil:
-    """Measure the stretch at `at`, if it has the layout of the latest one of its group, and let it be fetched."""
-    cdef Foreseen* it = FORESEEN + group
-    if it.layout != NULL and follow_layout(data, at, size, it.layout, &it.size, &it.hash):
-        it.stretch = look_up(it.hash, it.size)
-        it.at = data + at
-        if it.stretch == NULL:
-            __builtin_prefetch(seen_place(it.hash))
-
-
-cdef void foresee(const uint8_t* data, size_t size) noexcept nogil:
-    """Look at the next frame: its stretches are fetched while the present record is written.
-
-    They are expected where those of the latest record were. Whether they are there is checked when that frame is read.
-    """
-    cdef size_t at = route.head
-    cdef uint32_t length
-    if not at or at > size:
-        return
-    memcpy(&length, data + at - 4, 4)
-    at += length + <size_t> route.middle
-    if at > size:
-        return
-    memcpy(&length, data + at - 4, 4)
-    at += length + <size_t> route.tail
-    if at > size:
-        return
-    foresee_stretch(SITE, data, at, size)
-    if route.gap and FORESEEN[SITE].at == data + at:
-        at += FORESEEN[SITE].size + route.gap
-        if at < size:
-            foresee_stretch(ORIGIN, data, at, size)
-
-
-cdef void note_route(Machine* m, Fields* fields, Layout* layout) noexcept nogil:
-    """Note where in a frame the stretch that begins here stands, for `foresee`."""
-    cdef Node* name = fields.slot[NAME]
-    cdef Node* message = fields.slot[MESSAGE]
-    cdef ptrdiff_t head, middle, tail
-    cdef uint32_t group = FLAT[layout.first].group
-    FORESEEN[group].layout = layout
-    if group == ORIGIN:
-        head = m.data + m.at - site_end
-        route.gap = <uint32_t> head if site_end != NULL and 0 < head <= <ptrdiff_t> m.at else 0
-        return
-    route.head = 0
-    if name == NULL or message == NULL or name.kind != TEXT or message.kind != TEXT:
-        return
-    head = name.value.text - m.data
-    middle = message.value.text - name.value.text - name.size
-    tail = m.data + m.at - message.value.text - message.size
-    if 4 <= head <= MOST_GAP and 4 <= middle <= MOST_GAP and 0 <= tail <= MOST_GAP:
-        route.head, route.middle, route.tail = <uint32_t> head, <uint32_t> middle, <uint32_t> tail
-
-
-cdef Stretch* find_foreseen(Machine* m, uint32_t key, uint64_t* hash, Layout** fitting, size_t* stop) noexcept nogil:
-    """Do as find_stretch does, with what was foreseen. It returns NULL and leaves `fitting` alone if that is not here."""
-    global latest_origin, foreseen_used
-    cdef uint32_t group = FLAT[key].group
-    cdef Foreseen* it = FORESEEN + group
-    if it.at != m.data + m.at or it.layout.first != key or it.layout.memo_start != m.memory.memo_end:
-        return NULL
-    if it.stretch == NULL:
-        if ends_here(m, it.layout, it.size):
-            hash[0] = it.hash
-            fitting[0] = it.layout
-            stop[0] = m.at + it.size
-    elif comes_again(m, it.stretch, key):
-        foreseen_used += 1
-        if group == ORIGIN:
-            latest_origin = it.stretch
-            count_stretch(it.stretch)
-        return it.stretch
-    return NULL
-
-
 cdef inline Stretch* find_stretch(
-    Machine* m, Fields* fields, uint32_t key, uint64_t* hash, Layout** fitting, size_t* stop
+    Machine* m, uint32_t key, uint64_t* hash, Layout** fitting, size_t* stop
 ) noexcept nogil:
     """Return the stretch that a frame continues with, if it is kept.
 
@@ -570,12 +494,7 @@ cdef inline Stretch* find_stretch(
     cdef uint64_t found = 0
     hash[0] = stop[0] = 0
     fitting[0] = NULL
-    if are_many:
-        stretch = find_foreseen(m, key, hash, fitting, stop)
-        if stretch != NULL or fitting[0] != NULL:
-            return stretch
     if group == ORIGIN and latest_origin != NULL and comes_again(m, latest_origin, key):
-        route.gap = 0
         return latest_origin
     for index in range(LAYOUTS):
         layout = LAYOUT[group] + index
@@ -584,20 +503,17 @@ cdef inline Stretch* find_stretch(
             or not follow_layout(m.data, m.at, m.size, layout, &size, &found)
         ):
             continue
-        stretch = look_up(found, size)
+        stretch = look_up(found)
         if stretch != NULL and comes_again(m, stretch, key):
             if group == ORIGIN:
                 latest_origin = stretch
                 count_stretch(stretch)
-            if are_many:
-                note_route(m, fields, layout)
             return stretch
         if ends_here(m, layout, size):
             hash[0] = found
             fitting[0] = layout
             stop[0] = m.at + size
-            if are_many:
-                note_route(m, fields, layout)
+            CENSUS[group].met += 1
             return NULL
     return NULL
 
@@ -607,21 +523,30 @@ cdef inline size_t bucket_of(uint64_t hash) noexcept nogil:
     return hash >> 40 & (STRETCHES - STRETCH_WAYS)
 
 
-cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept nogil:
-    """Learn the layout of the stretch that begins here; return its end and set its hash, if it is worth keeping."""
-    cdef Layout layout
+cdef Layout* learn_new_layout(Machine* m, uint32_t key) noexcept nogil:
+    """Learn the layout of the stretch that begins here, unless it is known, and return it; NULL if it has none."""
+    cdef Layout found
+    cdef Layout* layout
     cdef uint32_t group = FLAT[key].group
     cdef int index
-    cdef size_t size = 0
-    cdef bint is_known = False
-    if not learn_layout(m, key, &layout) or not follow_layout(m.data, m.at, m.size, &layout, &size, hash):
-        return 0
+    if not learn_layout(m, key, &found):
+        return NULL
     for index in range(LAYOUTS):
-        is_known = is_known or same_layout(LAYOUT[group] + index, &layout)
-    if not is_known:
-        LAYOUT[group][layout_turn[group]] = layout
-        FORESEEN[group].at = NULL  # it may have been measured by the layout that stood there
-        layout_turn[group] = (layout_turn[group] + 1) % LAYOUTS
+        layout = LAYOUT[group] + index
+        if same_layout(layout, &found):
+            return layout
+    layout = LAYOUT[group] + layout_turn[group]
+    layout[0] = found
+    layout_turn[group] = (layout_turn[group] + 1) % LAYOUTS
+    return layout
+
+
+cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept nogil:
+    """Learn the layout of the stretch that begins here; return its end and set its hash, if it is worth keeping."""
+    cdef size_t size = 0
+    cdef Layout* layout = learn_new_layout(m, key)
+    if layout == NULL or not follow_layout(m.data, m.at, m.size, layout, &size, hash):
+        return 0
     return m.at + size if is_worth_keeping(hash[0]) else 0
 
 
@@ -640,7 +565,7 @@ cdef inline bint is_worth_keeping(uint64_t hash) noexcept nogil:
 
 cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept nogil:
     """Pass over a stretch, and give `fields` the values that are needed."""
-    global stretches_used, sites_left, site_end
+    global stretches_used
     cdef size_t index
     cdef const uint8_t* start = m.data + m.at
     cdef Node* node
@@ -648,10 +573,6 @@ cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept no
     STRETCH_CREDIT[stretch - STRETCH] = MOST_CREDIT
     if stretch.group == SITE:
         fields.site = stretch
-        site_end = start + stretch.size
-        sites_left -= 1
-        if sites_left == 0:
-            expect_stretches(stretches_met >= CACHED_STRETCHES)
         count_stretch(stretch)
     else:
         fields.origin = stretch

@@ -10,6 +10,9 @@ cdef enum:
     SURROGATES = 4 # with UNICODE: there are lone surrogates, which are not UTF-8 in a Python 2 str
     INVALID = 8    # not UTF-8
 
+cdef enum:
+    SLACK = 16     # octets behind a text that can be read, too: then reading it takes no branch on its length
+
 cdef uint64_t HIGHS = 0x8080808080808080ULL
 # 0: written as it is; 'u': \u00XX; 1: begins a UTF-8 sequence; else the letter behind a backslash.
 cdef uint8_t[256] JSON_ESCAPES
@@ -109,6 +112,24 @@ cdef extern from *:
         return 1;
     }
 
+    /* Tell whether octets are PLAIN. 16 more can be read behind them. */
+    static inline int is_plain_run(const uint8_t *data, size_t size) {
+        for (; size > 16; size -= 16, data += 16)
+            if (any16(specials16(data)))
+                return 0;
+        return first16(specials16(data)) >= size;
+    }
+
+    /* Copy octets. 16 more can be read behind them, and written. */
+    static inline void copy_run(uint8_t *to, const uint8_t *from, size_t size) {
+        uint8_t *end = to + size;
+        do {
+            memcpy(to, from, 16);
+            to += 16;
+            from += 16;
+        } while (to < end);
+    }
+
     /* Copy octets. Most are texts of up to 64 octets, which take no call. */
     static inline void copy_octets(uint8_t *to, const uint8_t *from, size_t size) {
         if (size > 64) {
@@ -146,6 +167,8 @@ cdef extern from *:
     unsigned int first16(octets16_t) noexcept nogil
     unsigned int newline16(const uint8_t*) noexcept nogil
     bint same_run(const uint8_t*, const uint8_t*, size_t) noexcept nogil
+    bint is_plain_run(const uint8_t*, size_t) noexcept nogil
+    void copy_run(uint8_t*, const uint8_t*, size_t) noexcept nogil
     void copy_octets(uint8_t*, const uint8_t*, size_t) noexcept nogil
 
 
@@ -241,6 +264,13 @@ cdef inline int look_at(const uint8_t* data, size_t size) noexcept nogil:
     else:
         return PLAIN
     return look_closely(data, size) if any16(found) else PLAIN
+
+
+cdef inline int look_within(const uint8_t* data, size_t size, size_t left) noexcept nogil:
+    """Do what `look_at` does; `left` octets can be read, and mostly some more than `size`."""
+    if left < size + SLACK:
+        return look_at(data, size)
+    return PLAIN if is_plain_run(data, size) else look_closely(data, size)
 
 
 cdef inline bint is_unsafe_sequence(const uint8_t* data, size_t length) noexcept nogil:
