@@ -135,6 +135,7 @@ _OUTPUT_REMEDIES = {
     errno.ENOENT: "; put its directory back, or choose another path",
     errno.EROFS: "; choose a path on a file system that can be written",
     errno.EISDIR: "; choose the path of a file",
+    errno.EEXIST: "; move away what is there",
     errno.ENOTDIR: "; choose a path whose directories are directories",
     errno.ENOSPC: "; make room (`df` and `df -i` show what is full)",
     errno.EDQUOT: "; make room, or raise the quota of the collector's user",

@@ -165,8 +165,8 @@ class RecordLog:
             seal_identity(self._directory)
         if is_copy:
             self.problems.append(
-                f"{self._directory}: is a copy, or was set back: stores may have later records; many numbers "
-                "are passed over"
+                f"{self._directory}: is a copy, or was set back, or its owner or mode has changed (chown, chmod): "
+                "stores may have later records, so many numbers are passed over; no record is lost by that"
             )
             # A random number, larger than all boots since the copy can have passed over.
             end += LEAP * (256 + int.from_bytes(os.urandom(2)) % (COPY_LEAPS - 256))

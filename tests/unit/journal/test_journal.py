@@ -240,3 +240,10 @@ def _refuse(number: int):
 def _refuse_path(self: Path, *, missing_ok: bool = False) -> None:
     if self.exists() or not missing_ok:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_a_file_at_the_place_of_the_directory_is_named_with_the_remedy(tmp_path: Path) -> None:
+    """People have to move it away."""
+    (tmp_path / "journal").touch()
+    with pytest.raises(OutputError, match=r"/journal: cannot read: File exists; move away what is there$"):
+        Journal(tmp_path / "journal")
