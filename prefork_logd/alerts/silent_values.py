@@ -11,6 +11,7 @@ from prefork_logd.alerts import counting
 from prefork_logd.alerts.by_value import WITHOUT, by_key, query_of, shown, value_of
 from prefork_logd.alerts.findings import FURTHER, MOST_KEYS, MOST_TITLE, Finding, Findings, late_s
 from prefork_logd.config.alerts import LONGEST_WINDOW_S
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import StoreError
 from prefork_logd.query.language import parse_field
 from prefork_logd.query.search import problems_of
@@ -59,7 +60,7 @@ def of_silence(
         keys |= {key: _finding(rule, value, unread=unread) for key, value in chosen.items()}
         left_out = len(silent) - room
         if left_out > 0 or FURTHER in open_keys:
-            title = f"more than {MOST_KEYS} values of {escape_text(rule.by)} without records in {rule.window}"
+            title = f"more than {MOST_KEYS} values of {escape_text(rule.by)} have no records in {rule.window}"
             keys[FURTHER] = Finding(left_out > 0, max(0, left_out), title[:MOST_TITLE], rule.query)
     return Findings(keys, len(came), 0)
 
@@ -80,8 +81,8 @@ def _count(
     )
     if counted.rest:
         raise StoreError(
-            f"{rule.by} has more than {len(counted.rows):,} values, so those without records cannot be told; name a "
-            "field with fewer values, or write a narrower query"
+            f"{rule.by} has more than {format_count(len(counted.rows), 'value')}, so those without records cannot be "
+            "told; name a field with fewer values, or write a narrower query"
         )
     return by_key(counted.rows)
 

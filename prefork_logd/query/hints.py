@@ -10,6 +10,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from prefork_logd.config.values import format_count
 from prefork_logd.query.completion import short_field, written_value
 from prefork_logd.query.conditions import FINGERPRINT, SHORT_NAMES
 from prefork_logd.query.fingerprints import KEY
@@ -144,7 +145,7 @@ def _about_field(text: str, term: Term, field: Field, known: _Known) -> Hint | N
         changed = _with(text, term.start, term.stop, form.format(term.value.text))
         return Hint(term.start + 1, sentence, changed if read_terms(changed) else "")
     meant = _nearest(term.name.removeprefix("extra.").replace('"', ""), known.names)
-    sentence = f"none of the newest {known.records:,} records has a field `{term.name}`"
+    sentence = f"none of the newest {format_count(known.records, 'record')} has a field `{term.name}`"
     if not meant:
         return Hint(term.start + 1, sentence)
     changed = _with(text, term.start, term.start + len(term.name), meant)

@@ -72,7 +72,7 @@ def test_so_many_values_are_incidents(make_world: Maker, hook: Hook, monkeypatch
     _beat(world, "a", "b", "c", "d", turns=12)
     world.turn(turns=12)
     assert sorted(one.by for one in incidents(world)) == ["", "a", "b"]
-    assert ("firing", "more than 2 values of tenant without records in 10s") in told(hook)
+    assert ("firing", "more than 2 values of tenant have no records in 10s") in told(hook)
     _beat(world, "a", "b", "c", "d", turns=2)
     assert {one.state for one in incidents(world)} == {"resolved"}
 
