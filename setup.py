@@ -49,14 +49,20 @@ def buildable():
         from Cython.Build import cythonize
     except ImportError:
         return []
+    flags = {
+        # Small code: a mixed fleet uses more of it than the processor's cache of instructions holds.
+        "ingest._core_c": "-O2 -falign-functions=64 -falign-loops=32",
+        "stores._rows_c": "-O3",
+        "journal._crc": "-O3",
+    }
     cores = [
         Extension(
             "prefork_logd." + name,
             ["prefork_logd/" + name.replace(".", "/") + ".pyx"],
-            extra_compile_args=os.environ.get("PREFORK_LOGD_CFLAGS", "-O3").split(),
+            extra_compile_args=os.environ.get("PREFORK_LOGD_CFLAGS", default).split(),
             extra_link_args=os.environ.get("PREFORK_LOGD_LDFLAGS", "").split(),
         )
-        for name in ("ingest._core_c", "stores._rows_c", "journal._crc")
+        for name, default in flags.items()
     ]
     return cythonize(cores, build_dir="build", quiet=True)
 
