@@ -24,6 +24,13 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("any machine")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse the address of an object in the name of a test: processes that share the tests would disagree on it."""
+    for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid}: give the parameter an id without an address")
+
+
 def pytest_collection_finish() -> None:
     """Keep the thousands of collected tests out of every later collection of garbage: some tests ask for one each."""
     gc.collect()

@@ -206,8 +206,8 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("others", [{}, {"ids": [1]}, {"owner": Account()}, {"kind": str}], ids=repr)
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("others", [{}, {"ids": [1]}, {"owner": Account()}, {"kind": str}])
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value).partition(" at 0x")[0])
 def test_a_value_is_sent_alike_whichever_way_it_is_made_plain(
     value: object, others: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
