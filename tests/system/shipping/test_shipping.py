@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -293,7 +294,8 @@ def test_a_writer_that_starts_on_a_full_disk_passes_no_record_by_the_stores(
         place.wait_for(100)
         disk.fill()
         os.kill(collector.child("writer"), signal.SIGKILL)
-        wait_for(lambda: "No space left on device; clients wait" in collector.log, "it says what is in the way")
+        waits = re.compile(r"journal: .*No space left on device.*; clients wait")
+        wait_for(lambda: waits.search(collector.log), "it says what is in the way")
         send(collector, 100, 1000)
         wait_for(lambda: next(c for c in collector.status()["children"] if c["kind"] == "writer")["paused"], "paused")
         disk.free()

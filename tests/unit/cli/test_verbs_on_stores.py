@@ -134,7 +134,10 @@ command = ["{sys.executable}"]
     done = invoke(config, "check")
     assert done.exit_code == 0
     assert done.stderr.splitlines() == [
-        f"warning: receiver 'team': token_file: {tmp_path}/none: cannot read it: No such file or directory",
+        (
+            f"warning: receiver 'team': token_file: {tmp_path}/none: cannot read it: No such file or directory; "
+            "create it, or name another"
+        ),
         f"warning: receiver 'script': command: {tmp_path}/none: is no program that can be run",
     ]
 

@@ -7,7 +7,7 @@ import types
 from prefork_logd.stores.parquet import retention, segments
 from prefork_logd.stores.parquet.retention import Retention, choose_above, choose_expired, choose_for_space
 from prefork_logd.stores.parquet.segments import Directory
-from tests.support.parquet_store import segment, some
+from tests.support.parquet_store import JOURNAL, segment, some
 
 NOON = 1_795_521_600.0
 DAY = 86_400.0
@@ -87,7 +87,7 @@ def test_size_counts_at_once(tmp_path):
     assert [one.first for one in segments.find_files(tmp_path)] == [1]
     Retention(Directory(tmp_path), 0, 1).apply()
     assert segments.find_files(tmp_path) == []
-    assert segments.positions(tmp_path, []) == {"ab" * 16: 2}
+    assert segments.positions(tmp_path, []) == {JOURNAL: 2}
 
 
 def test_damaged_files_are_within_the_bounds(tmp_path, monkeypatch):

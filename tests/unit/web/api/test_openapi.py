@@ -18,7 +18,7 @@ from prefork_logd.stores.errors.book import Book
 from prefork_logd.web.api import CALLS, routes
 from prefork_logd.web.api.endpoint import Endpoint
 from prefork_logd.web.api.openapi import document
-from tests.support.page import JOURNAL, Client, make_page, make_settings
+from tests.support.page import JOURNAL, Client, make_page, make_settings, seed
 from tests.support.stores import block, never
 from tests.unit.stores.errors.test_store import failed, opened
 
@@ -75,12 +75,14 @@ def test_answers_are_as_described(client: Client, settings: Settings, call: Any)
 
     with opened(settings.errors) as store:
         store.write([block(0, [failed(1)])], never)
+    seed(settings, [failed(1)], first=1_000)
     with contextlib.closing(Book(Path(settings.errors.path))) as book:
         key = book.groups()[0].id
     with_receiver = msgspec.structs.replace(settings, receiver=(WebhookSettings(name="r", url="http://x"),))
     with contextlib.closing(AlertBook(with_receiver, Path(settings.server.state_dir))) as alerts:
         alerts.make(AlertSettings(name="rule", send=("r",)), "somebody")
-    path = call.path.replace("{id}", f"{JOURNAL}-7").replace("{key}", key).replace("{rule}", "rule")
+    number = 1_000 if call.path == "/records/{id}/group" else 7
+    path = call.path.replace("{id}", f"{JOURNAL}-{number}").replace("{key}", key).replace("{rule}", "rule")
     if call.answer != "text/event-stream":
         answer = client.get(path, **EXAMPLES.get(call.path, {}))
         assert answer.status_code == 200
