@@ -230,7 +230,9 @@ class ClientLimits:
                 self._sync(client)
             allowed = client.budget.allowed(now_s)
             if client.share and allowed:
-                allowed = min(allowed, max(0, client.share - client.served.get(connection, 0)))
+                served = client.served.get(connection, 0)
+                # A run has its share in one part: in several, others wait longer. Records that come alone add up to it.
+                allowed = min(allowed, max(0, client.share - served) if count == 1 or not served else 0)
             if allowed < count:
                 count, self._short = allowed, client
             if not count:
