@@ -257,6 +257,26 @@ def test_connections_of_one_client_share_its_rate(make_pair: Callable[..., Pair]
     assert min(counts) >= 40, counts
 
 
+def test_a_run_has_its_share_in_one_part_and_single_records_add_up_to_it(
+    make_pair: Callable[..., Pair], clock: Clock
+) -> None:
+    """A run in several parts would make others wait longer; a record that comes alone is no part."""
+    pair = make_pair("[[limit]]\nrecords_per_second = 100\nburst = '1s'\n")
+    pair.connect("10.0.0.1:1").sendall(frame("x") * 150)
+    pair.turn(3)
+    limits = pair.worker.limits
+    (known,) = limits._clients.values()
+    (connection,) = known.waiting
+    pair.worker.loop.now_s = clock.now_s = clock.now_s + 1
+    known.share = 5
+    assert limits.allowance(connection, 80) == 5
+    limits.charge(connection, 3, 0)
+    assert limits.allowance(connection, 80) == 0
+    assert limits.allowance(connection, 1) == 1
+    limits.charge(connection, 2, 0)
+    assert limits.allowance(connection, 1) == 0
+
+
 def test_a_limit_of_connections_answers_busy(make_pair: Callable[..., Pair], clock: Clock) -> None:
     """By address before the greeting; over all workers; a place that becomes free is given again."""
     toml = "[[limit]]\nconnections = 2\n"
