@@ -16,12 +16,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import _limit
-from _processes import Running, started, wait_until
+from _processes import Running, cpu_s, started, wait_until
 from _records import WARM_UP_NUMBER, Mix, Wire, frame, warm_up
 from _verify import is_stored_record, marks
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 _HERE = Path(__file__).resolve().parent
 _MAX_CONNECTIONS = 10_000
+_IDLE_S = 0.25
+_IDLE_CPU_S = 0.015
+"""A server that uses less than this in that time has started: one tick of the kernel's clock of CPU time."""
+_STARTING_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -331,8 +336,23 @@ def serving(server: Server, scratch: Path | None = None, warm_up_records: int = 
             if warm_up_records:
                 warm_up(address, server.wire, warm_up_records)
                 wait_until(lambda: live.output.exists() and marks(live.output) >= warm_up_records, 1.0)
+            _await_start(live)
             running.check()
             yield live
+
+
+def _await_start(live: Live) -> None:
+    """Wait until the server is idle: some processes of it still load their modules when the first records are stored.
+
+    It is the rate of a server that has started which is measured. One that is never idle is waited for a few seconds.
+    """
+
+    def idle() -> bool:
+        before = cpu_s(live.running.pid)
+        time.sleep(_IDLE_S)
+        return cpu_s(live.running.pid) - before < _IDLE_CPU_S
+
+    wait_until(idle, _STARTING_S)
 
 
 def _await_listening(live: Live) -> None:
