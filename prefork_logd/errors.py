@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Reasons of a failed call that pass when there is room on the disk, or in the quota (errno(3))."""
+
+
 class ExitStatus(enum.IntEnum):
     """Exit status of the command (docs/operating.md)."""
 

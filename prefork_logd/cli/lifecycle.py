@@ -5,6 +5,7 @@ Does not know how the master carries them out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -60,9 +61,19 @@ def stop(flags: Flags) -> int:
 
 @verb
 def restart(flags: Flags) -> int:
-    """Stop the daemon if it runs, then start it."""
-    ended = _stop(flags.load())
-    return _start(flags) or ended or ExitStatus.OK
+    """Stop the daemon if it runs, then start it.
+
+    A daemon that could not start again is not stopped.
+    """
+    settings = flags.load()
+    _rehearse(settings)
+    ended = _stop(settings)
+    try:
+        return _start(flags) or ended or ExitStatus.OK
+    except LogdError as error:
+        if ended is None:
+            raise
+        raise ProcessError(f"{error}; the old collector has ended, and none runs now", error.exit_status) from error
 
 
 @verb
@@ -174,9 +185,30 @@ def _start(flags: Flags) -> int:
     click.echo(f"listening on {', '.join(facts['bind'])} (pid {facts['pid']})")
     if page := page_addresses(settings, facts["page"]):
         click.echo(f"page at {', '.join(page)}")
+    if facts["obstacle"]:
+        complain(facts["obstacle"])
     if facts["page"]["problem"]:
         complain(f"no page: {facts['page']['problem']}")
     return ExitStatus.OK
+
+
+def _rehearse(settings: Settings) -> None:
+    """Raise ProcessError if a collector runs, and another one could not start in its place."""
+    from prefork_logd.processes.master.rehearsal import require_start
+
+    running = find_running(settings)
+    if running is None:
+        return
+    held = None
+    # One that hangs does not answer, and is to be restarted all the same.
+    with contextlib.suppress(ProcessError):
+        answer = ask(settings, running, "status", STATUS_S)
+        held = answer["bind"] + answer.get("page", {}).get("bind", []) + answer.get("metrics", {}).get("bind", [])
+    running.close()
+    try:
+        require_start(settings, held)
+    except LogdError as error:
+        raise ProcessError(f"not restarted, and pid {running.pid} goes on: {error}", error.exit_status) from error
 
 
 def _stop(settings: Settings) -> int | None:

@@ -103,6 +103,8 @@ class Ready(Message, frozen=True, tag="ready"):
     """From a child: it is at work, or a problem prevents that."""
 
     problem: str = ""
+    lacks_room: bool = False
+    """Whether the problem is a full disk, and will pass when there is room: a start goes on, and clients wait."""
 
 
 class Configured(Message, frozen=True, tag="configured"):

@@ -29,6 +29,12 @@ GROWTH_BYTES = 1 << 20
 _NAME = re.compile(r"commits-([0-9a-f]{16})\.journal")
 
 
+def room_to_begin(directory: Path) -> int:
+    """Return the size of the file that the next writer begins in a directory, in bytes. Raises OSError."""
+    sizes = [path.stat().st_size for path in directory.glob("commits-*.journal")]
+    return max(GROWTH_BYTES, *sizes, 0)
+
+
 class Journal:
     """The journal in one directory; only one process may have it open."""
 

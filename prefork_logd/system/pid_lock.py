@@ -11,7 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
-from prefork_logd.errors import ProcessError, describe_refusal
+from prefork_logd.errors import NO_ROOM, ProcessError, describe_refusal
 from prefork_logd.system.own_files import open_lock
 from prefork_logd.system.privileges import acting_as
 from prefork_logd.system.running import describe_holder
@@ -40,6 +40,7 @@ class PidLock:
         self.fd = -1
         self.was_stale = False
         """Whether the last holder died without removing its file: children of it may still be finishing."""
+        self._lacks_pid = False
 
     def __enter__(self) -> Self:
         """Take the lock. Raises ProcessError with the pid of the process that holds it, or with another problem."""
@@ -48,13 +49,28 @@ class PidLock:
         try:
             with acting_as(self._user):
                 self.fd = self._locked()
-            self.was_stale = os.fstat(self.fd).st_size > 0
             os.ftruncate(self.fd, 0)
-            os.pwrite(self.fd, b"%d\n" % os.getpid(), 0)
+            self._write_pid()
         except OSError as error:
             self.close()
             raise ProcessError(f"{self.path}: cannot be written: {describe_refusal(error)}") from error
         return self
+
+    def _write_pid(self) -> None:
+        """Write the pid into the file. Raises OSError; on a full disk the file stays empty, since the lock counts."""
+        try:
+            os.pwrite(self.fd, b"%d\n" % os.getpid(), 0)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            self._lacks_pid = True
+        else:
+            self._lacks_pid = False
+
+    def complete(self) -> None:
+        """Write the pid, if there was no room for it when the lock was taken. Raises OSError."""
+        if self._lacks_pid:
+            self._write_pid()
 
     @classmethod
     def adopt(cls, path: Path, fd: int) -> Self:
@@ -68,6 +84,8 @@ class PidLock:
         """Return a descriptor of the file at the path, with the lock on it."""
         deadline_s = time.monotonic() + GLANCE_S
         while True:
+            # Not by its content: there may have been no room for that.
+            self.was_stale = self.path.exists()
             fd = open_lock(self.path)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,6 +8,7 @@ from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.settings import Settings
 from prefork_logd.config.stores.custom import CustomStoreSettings
+from prefork_logd.errors import OutputError
 from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.scoreboard import JournalField, Scoreboard, StoreField
 from prefork_logd.journal.commit_entry import NOTHING
@@ -32,16 +33,20 @@ class Writer:
         self.board = Scoreboard()
         self.store = self.board.store(PLACE)
         self.record_log = RecordLogWriter(self.board)
-        self.problems = self.configure("archive")
+        self.problem = ""
+        try:
+            self.configure("archive")
+        except OutputError as error:
+            self.problem = str(error)
 
-    def configure(self, *names: str) -> list[str]:
-        """Take up a configuration with these stores."""
+    def configure(self, *names: str) -> None:
+        """Take up a configuration with these stores. Raises OutputError."""
         settings = Settings(
             server=ServerSettings(state_dir=str(self.state_dir)),
             limits=LimitSettings(journal_bytes=JOURNAL, journal_segment_bytes=SEGMENT),
             store=tuple(CustomStoreSettings(name=name, factory="a:b") for name in names),
         )
-        return self.record_log.configure(Configuration(1, settings, (), tuple(PLACE for _ in names)), NOTHING)
+        self.record_log.configure(Configuration(1, settings, (), tuple(PLACE for _ in names)), NOTHING)
 
     def turn(self, count: int = 40, line: bytes = LINE) -> bool:
         """Gather, append, sync and commit so many records; tell whether that could be done."""

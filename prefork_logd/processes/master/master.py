@@ -69,7 +69,7 @@ class Master:
         sockets: list[ListeningSocket],
         page_sockets: PageSockets,
         lock: PidLock,
-        ready: Callable[[list[str]], None],
+        ready: Callable[[list[str], str], None],
         failed: Callable[[str], None],
         state: UpgradeState | None = None,
     ) -> None:
@@ -77,8 +77,8 @@ class Master:
 
         The settings are read again from `source`. `run` closes the sockets.
 
-        `ready` gets the addresses once every child is at work; or else `failed` gets the reason. With a `state`, this
-        process goes on with the children of the program that it was before, and calls neither.
+        `ready` gets the addresses once every child is at work, and the reason if clients wait; or else `failed` gets
+        its reason. With a `state`, this process goes on with the children of the program before, and calls neither.
         """
         self.loop = Loop()
         self._source = source
@@ -86,7 +86,7 @@ class Master:
         self._page_sockets = page_sockets
         self._bind = [describe(one.sock) for one in sockets]
         self._lock = lock
-        self._ready: Callable[[list[str]], None] | None = ready if state is None else None
+        self._ready: Callable[[list[str], str], None] | None = ready if state is None else None
         self._failed = failed
         self._started_s = time.monotonic()
         self._lifeline = Lifeline.adopt(state.lifeline_fd if state is not None else -1)
@@ -104,6 +104,8 @@ class Master:
             self._inherit(state)
 
     def _make_parts(self, state: UpgradeState | None) -> None:
+        self._obstacle = ""
+        """Why clients wait although the collector has started; empty if they do not."""
         PlaceCheck(self.loop, self._lock)
         if state is None:
             self._configurations = Configurations(self._board)
@@ -264,8 +266,8 @@ class Master:
         for fd in fds:
             os.close(fd)
         match message:
-            case Ready(problem):
-                self._handle_ready(child, problem)
+            case Ready():
+                self._handle_ready(child, message)
             case Configured(generation, problems):
                 child.generation = generation
                 self._reloader.confirm(child.spawn_id, problems)
@@ -285,14 +287,18 @@ class Master:
             case _:
                 log_unexpected(message, child.name)
 
-    def _handle_ready(self, child: Child, problem: str) -> None:
-        """Go on with a start, a stop or an upgrade, now that a child is at work."""
+    def _handle_ready(self, child: Child, message: Ready) -> None:
+        """Go on with a start, a stop or an upgrade, now that a child is at work.
+
+        A full disk does not prevent a start: services wait for room with their records, as on a disk that fills later.
+        """
         supervisor = self._supervisor
-        if problem and self._ready is not None:
-            self._fail(problem)
+        if message.problem and self._ready is not None and not message.lacks_room:
+            self._fail(message.problem)
             return
-        if problem:
-            LOGGER.error("%s; clients wait until it works again", problem)
+        if message.problem:
+            self._obstacle = f"{message.problem}; clients wait until it works again"
+            LOGGER.error("%s", self._obstacle)
         if child.state is State.WAITING:
             return
         self.apply_event(child, Event.READY)
@@ -313,7 +319,7 @@ class Master:
             supervisor.adjust_workers()
         elif supervisor.workers and all(worker.state is State.RUNNING for worker in supervisor.workers.values()):
             ready, self._ready = self._ready, None
-            ready(self._bind)
+            ready(self._bind, self._obstacle)
             self._service_manager.report_ready()
 
     def _fail(self, why: str) -> None:

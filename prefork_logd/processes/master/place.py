@@ -39,6 +39,7 @@ class PlaceCheck:
     def _check_again(self) -> None:
         self._loop.later(CHECK_S, self._check_again)
         shield.attempt("the check of the state directory", self.check)
+        shield.attempt("the pid file", self._lock.complete)
 
     def check(self) -> None:
         """Log that the pid file or the journal has gone from its path, or that it is back."""

@@ -167,12 +167,12 @@ def _run(
 ) -> int:
     problems: list[str] = []
 
-    def at_work(bind: list[str]) -> None:
+    def at_work(bind: list[str], obstacle: str) -> None:
         outputs = ", ".join(output.path for output in settings.output)
         LOGGER.info("listening on %s; pid %d; records go to %s", ", ".join(bind), os.getpid(), outputs)
         _log_page(settings, page_sockets, with_token=ready is None)
         if ready is not None:
-            ready.tell(pid=os.getpid(), bind=bind, page=page_status(page_sockets, settings.web))
+            ready.tell(pid=os.getpid(), bind=bind, page=page_status(page_sockets, settings.web), obstacle=obstacle)
 
     def cannot_work(why: str) -> None:
         problems.append(why)

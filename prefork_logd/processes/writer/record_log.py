@@ -73,10 +73,8 @@ class RecordLogWriter:
         """The last commit before the log was opened."""
         self._evidence = Evidence()
 
-    def configure(
-        self, configuration: Configuration, committed: Committed, evidence: Evidence | None = None
-    ) -> list[str]:
-        """Take the stores of a configuration; return the problems.
+    def configure(self, configuration: Configuration, committed: Committed, evidence: Evidence | None = None) -> None:
+        """Take the stores of a configuration. Raises OutputError if the log cannot be opened; it is tried again later.
 
         The log is opened once a store is, or was, configured, so that an uncommitted end is always cut.
         """
@@ -86,15 +84,11 @@ class RecordLogWriter:
         self._directory = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
         self._segment_bytes = settings.limits.journal_segment_bytes
         self._known, self._evidence = committed, evidence or Evidence()
-        try:
-            if self._log is None and (self._needs.stores or _is_there(self._directory / IDENTITY_FILE)):
-                self._open()
-        except OutputError as error:
-            return [f"journal: {error}"]
+        if self._log is None and (self._needs.stores or _is_there(self._directory / IDENTITY_FILE)):
+            self._open()
         if self._log is not None:
             self._log.segment_bytes = self._segment_bytes
             self._publish()
-        return []
 
     def _open(self) -> None:
         """Recover the log, or begin one. Raises OutputError; then call it again later."""

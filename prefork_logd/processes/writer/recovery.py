@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.paths import JOURNAL_DIRECTORY, WRITER_LOCK
-from prefork_logd.errors import OutputError, describe_refusal
+from prefork_logd.errors import NO_ROOM, OutputError, describe_refusal
 from prefork_logd.journal.commit_entry import Committed
 from prefork_logd.journal.identity import is_copied
 from prefork_logd.journal.intent import Evidence, Intent
@@ -39,6 +39,8 @@ class Recovery:
     def __init__(self, state_dir: str, outputs: Outputs, record_log: RecordLogWriter, run: int) -> None:
         """Recover the state in a directory. The batches of workers outside the master's `run` are forgotten."""
         self.done = False
+        self.lacks_room = False
+        """Whether the last obstacle was a full disk or an exceeded quota."""
         self.journal: Journal
         """Set when it has been read."""
         self.intent: Intent
@@ -63,6 +65,7 @@ class Recovery:
 
         `wait_s`: how long another writer may take to release the lock.
         """
+        self.lacks_room = False
         try:
             if problem := self._lock(wait_s) or self._read(configurations):
                 return problem
@@ -75,8 +78,10 @@ class Recovery:
             self.journal.begin(entry)
             self.intent.copy(entry.turn, self.journal.entry)
         except OutputError as error:
+            self.lacks_room = error.errno in NO_ROOM
             return f"journal: {error}"
         except OSError as error:
+            self.lacks_room = error.errno in NO_ROOM
             return f"journal: {error.filename or self._state_dir}: {describe_refusal(error)}"
         self.done = True
         return ""
@@ -88,6 +93,7 @@ class Recovery:
             try:
                 self._lock_fd = open_lock(path)
             except OSError as error:
+                self.lacks_room = error.errno in NO_ROOM
                 return f"{path}: cannot open it: {describe_refusal(error)}"
         deadline_s = time.monotonic() + wait_s
         while not self._is_locked:
@@ -122,8 +128,7 @@ class Recovery:
                 self._generation = configuration.generation
                 self.problems += self._outputs.configure(configuration)
         committed = self.journal.committed
-        if problems := self._record_log.configure(configurations[-1], committed, self._evidence):
-            return "; ".join(problems)
+        self._record_log.configure(configurations[-1], committed, self._evidence)
         if not self._is_cut:
             self._outputs.recover(committed, self._evidence, self._record_log.recovered)
             self._is_cut = True

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefork_logd.ipc.batch import Batch
+    from prefork_logd.journal.commit_entry import Committed
     from prefork_logd.journal.journal import Journal
 
 TURN_BYTES = 4 << 20
@@ -113,7 +114,7 @@ class Writer:
         gc.freeze()
         self._counters[Field.PID] = os.getpid()
         problem = self._recover(OTHER_WRITER_S)
-        self._channel.send(Ready("; ".join(filter(None, (problem, *self._recovery.problems)))))
+        self._channel.send(_ready(problem, self._recovery))
         self.loop.run()
         self._outputs.close()
         self._record_log.close()
@@ -205,7 +206,7 @@ class Writer:
         """Take a configuration; before the end of the recovery it becomes part of that."""
         if self._recovery.done:
             problems = self._outputs.configure(configuration)
-            problems += self._record_log.configure(configuration, self._journal.committed)
+            problems += _add_stores(self._record_log, configuration, self._journal.committed)
         else:
             self._configurations = (*self._configurations, configuration)
             problems = [self._problem]
@@ -371,6 +372,21 @@ class Writer:
 
 _DESCRIPTORS: dict[type, int] = {Attach: 2, WakeupFd: 1, Configure: 1}
 """The least number of descriptors of a message."""
+
+
+def _ready(problem: str, recovery: Recovery) -> Ready:
+    """Return the writer's first message: the problem of the recovery, and the outputs that could not be opened."""
+    problems = [problem, *recovery.problems] if problem else recovery.problems
+    return Ready("; ".join(problems), recovery.lacks_room and not recovery.problems)
+
+
+def _add_stores(record_log: RecordLogWriter, configuration: Configuration, committed: Committed) -> list[str]:
+    """Let the record log take the stores of a configuration; return the problems."""
+    try:
+        record_log.configure(configuration, committed)
+    except OutputError as error:
+        return [f"journal: {error}"]
+    return []
 
 
 def _nothing() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_logd.config.paths import PID_FILE
 from tests.support.disks import TO_THE_LAST_BYTE, Disk, build_shim, mounted
 from tests.support.harness import frames, messages, wait_for
 from tests.support.load import Load, stored
@@ -259,16 +260,41 @@ def test_output_on_a_disk_that_is_full_from_the_start(disk: Disk, make_collector
 
 
 def test_state_directory_on_a_full_disk(disk: Disk, make_collector: Maker, tmp_path: Path) -> None:
-    """A collector that cannot even write its pid file ends with a sentence that says so."""
+    """A collector that cannot even write its pid starts, says why clients wait, and serves when there is room."""
     disk.fill()
-    collector = make_collector(f'[[output]]\npath = "{tmp_path}/all.jsonl"\n', "--bind", "127.0.0.1:0")
+    path = tmp_path / "all.jsonl"
+    collector = make_collector(f'[[output]]\npath = "{path}"\n', "--bind", "127.0.0.1:0", "--workers", "1")
     collector.state_dir = disk.path
-    done = collector.cli("run", "--bind", "127.0.0.1:0")
-    assert done.returncode == 1
-    assert "No space left on device" in done.stderr
-    assert "bug" not in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    collector.start()
+    assert "No space left on device; make room" in collector.log
+    assert "clients wait until it works again" in collector.log
+    with collector.connect() as sock:
+        sock.sendall(frames(["waits for room"]))
+        disk.free()
+        wait_for(lambda: path.read_bytes().count(b"\n") == 1, "it is stored")
+        wait_for((disk.path / PID_FILE).read_text, "the pid is written", 10)
+    assert collector.stop() == 0
+
+
+def test_a_restart_on_a_full_disk_is_refused(disk: Disk, make_collector: Maker) -> None:
+    """The old collector goes on, also if the new one could not have an address or a certificate."""
+    collector = make_collector("", "--workers", "1")
+    collector.state_dir = disk.path / "state"
+    collector.start()
+    pid = collector.status()["pid"]
+    disk.fill()
+    done = collector.cli("restart", "--bind", collector.bind[0])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"not restarted, and pid {pid} goes on: {collector.state_dir}: a start needs" in done.stderr
+    assert "No space left on device; make room" in done.stderr
     disk.free()
+    done = collector.cli("restart", "--bind", collector.bind[0], "--bind", "192.0.2.1:9020")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot listen on 192.0.2.1:9020" in done.stderr
+    with collector.connect() as sock:
+        sock.sendall(frames(["it still serves"]))
+        collector.wait_for_records(1)
+    assert collector.stop() == 0
 
 
 def test_rejects_that_cannot_be_written_hold_up_nobody(disk: Disk, make_collector: Maker, tmp_path: Path) -> None:

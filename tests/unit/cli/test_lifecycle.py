@@ -13,6 +13,7 @@ from prefork_logd.cli import lifecycle, status
 from prefork_logd.cli.main import cli
 from prefork_logd.errors import ProcessError
 from prefork_logd.ipc.command_socket import EndQuestion
+from prefork_logd.processes.master import rehearsal
 from prefork_logd.system.running import Running
 
 if TYPE_CHECKING:
@@ -131,6 +132,41 @@ def test_a_stop_that_takes_too_long_is_an_error(tmp_path: Path, monkeypatch: pyt
     done = invoke(tmp_path, "stop")
     assert isinstance(done.exception, ProcessError)
     assert "pid 7 has not ended after" in str(done.exception)
+
+
+def test_a_restart_that_could_not_start_again_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is that of the start."""
+    running = FakeRunning()
+    FakeCollector(monkeypatch, {"bind": ["127.0.0.1:9020"], "page": {"bind": ["[::1]:9021"]}}, running)
+    asked = []
+
+    def refuse(_: object, held: list[str]) -> None:
+        asked.append(held)
+        raise ProcessError("the disk is full; make room")
+
+    monkeypatch.setattr(rehearsal, "require_start", refuse)
+    done = invoke(tmp_path, "restart")
+    assert str(done.exception) == "not restarted, and pid 7 goes on: the disk is full; make room"
+    assert (asked, running.signals) == ([["127.0.0.1:9020", "[::1]:9021"]], [])
+
+
+def test_a_collector_that_hangs_is_restarted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its addresses are not known then. A start that fails after the stop says that none runs."""
+    running, asked = FakeRunning(), []
+    FakeCollector(monkeypatch, {}, running)
+
+    def hang(*_: object) -> None:
+        raise ProcessError("no answer")
+
+    def fail(_: object) -> int:
+        raise ProcessError("the disk is full; make room")
+
+    monkeypatch.setattr(lifecycle, "ask", hang)
+    monkeypatch.setattr(lifecycle, "_start", fail)
+    monkeypatch.setattr(rehearsal, "require_start", lambda _, held: asked.append(held))
+    done = invoke(tmp_path, "restart")
+    assert (asked, running.signals) == ([None], [signal.SIGTERM])
+    assert str(done.exception) == "the disk is full; make room; the old collector has ended, and none runs now"
 
 
 def test_start_beside_a_running_collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

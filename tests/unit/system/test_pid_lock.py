@@ -46,8 +46,31 @@ def test_a_file_without_a_lock_is_no_obstacle(tmp_path: Path, content: str) -> N
     path.write_text(content)
     assert not is_held(path)
     with pid_lock.PidLock(path) as lock:
-        assert lock.was_stale is bool(content)
+        assert lock.was_stale
         assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_full_disk_does_not_prevent_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pid is written when there is room; without it, too, the next holder knows that this one died."""
+    path = tmp_path / "pid"
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    lock = pid_lock.PidLock(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", fail)
+        lock.__enter__()
+        lock.complete()
+    assert is_held(path)
+    assert not lock.was_stale
+    assert path.read_text() == ""
+    lock.complete()
+    assert path.read_text() == f"{os.getpid()}\n"
+    os.truncate(path, 0)
+    lock.close()
+    with pid_lock.PidLock(path) as other:
+        assert other.was_stale
 
 
 def test_a_glance_at_the_holder_keeps_nobody_out(tmp_path: Path) -> None:

@@ -100,5 +100,5 @@ def _source(state: UpgradeState) -> ConfigSource:
     return source
 
 
-def _ignore(_: object) -> None:
+def _ignore(*_: object) -> None:
     """Report nothing: the command that started this collector has long ended."""

@@ -38,23 +38,28 @@ class Run:
         self.forks: list[str] = []
         self.addresses: list[list[str]] = []
         self.failures: list[str] = []
+        self.obstacles: list[str] = []
         self.answers: list[dict[str, Any]] = []
         settings = make_settings(state_dir)
         source = cast("ConfigSource", Mock(return_value=settings))
         lock = cast("PidLock", Mock(path=state_dir / "pid"))
-        self.master = Master(settings, source, [], PageSockets(), lock, self.addresses.append, self.failures.append)
+        self.master = Master(settings, source, [], PageSockets(), lock, self.note_start, self.failures.append)
         self.supervisor = self.master._supervisor
+
+    def note_start(self, bind: list[str], obstacle: str) -> None:
+        self.addresses.append(bind)
+        self.obstacles.append(obstacle)
 
     def fork(self, name: str, *_: object) -> int:
         self.forks.append(name)
         return 10_000 + len(self.forks)
 
-    def make_ready(self, child: Child, problem: str = "") -> None:
+    def make_ready(self, child: Child, problem: str = "", *, lacks_room: bool = False) -> None:
         """Let a child say that it is ready, or is not."""
         assert child.channel is not None
         child.channel.close()
         child.channel = cast("Channel", FakeChannel())
-        self.master.handle_message(child, Ready(problem), [])
+        self.master.handle_message(child, Ready(problem, lacks_room), [])
 
     def start(self) -> None:
         """Start everything."""
@@ -115,10 +120,21 @@ def test_a_start_is_the_writer_then_the_workers_then_the_addresses(run: Run) -> 
 def test_a_child_that_cannot_work_fails_a_start(run: Run) -> None:
     """The reason is passed on, and the collector stops."""
     run.master.apply_event(run.supervisor.writer, Event.DUE)
-    run.make_ready(run.supervisor.writer, "the disk is full")
-    assert run.failures == ["the disk is full"]
+    run.make_ready(run.supervisor.writer, "the output belongs to root")
+    assert run.failures == ["the output belongs to root"]
     assert run.supervisor.is_stopping
     assert run.master._shutdown.exit_status is ExitStatus.FAILURE
+
+
+def test_a_full_disk_does_not_fail_a_start(run: Run) -> None:
+    """The collector serves, and says why clients wait."""
+    run.master.apply_event(run.supervisor.writer, Event.DUE)
+    run.make_ready(run.supervisor.writer, "the disk is full", lacks_room=True)
+    for worker in run.supervisor.real_workers():
+        run.make_ready(worker)
+    assert (run.addresses, run.failures) == ([[]], [])
+    assert run.obstacles == ["the disk is full; clients wait until it works again"]
+    assert not run.supervisor.is_stopping
 
 
 def test_a_child_that_cannot_work_later_does_not_stop_the_collector(run: Run) -> None:
@@ -139,7 +155,7 @@ def test_a_child_that_dies_fails_a_start_and_nothing_else(
     """Later another one is forked."""
     run.start()
     if not late:
-        run.master._ready = run.addresses.append
+        run.master._ready = run.note_start
     worker = run.supervisor.real_workers()[0]
     ends = [(worker.pid, signal.SIGKILL), (0, 0)]
     monkeypatch.setattr(supervisor.os, "waitpid", lambda *_: ends.pop(0))

@@ -34,6 +34,7 @@ class FakeMaster:
     """Stands for the master: says that it works or why it cannot, and ends."""
 
     problem = ""
+    obstacle = ""
     status = 0
     sockets: tuple[ListeningSocket, ...] = ()
     page_sockets: PageSockets
@@ -46,12 +47,14 @@ class FakeMaster:
         sockets: list[ListeningSocket],
         page_sockets: PageSockets,
         lock: PidLock,
-        at_work: Callable[[list[str]], None],
+        at_work: Callable[[list[str], str], None],
         cannot_work: Callable[[str], None],
     ) -> None:
         FakeMaster.sockets = tuple(sockets)
         FakeMaster.page_sockets = page_sockets
-        self._report = (lambda: cannot_work(self.problem)) if self.problem else (lambda: at_work(["here"]))
+        self._report = (
+            (lambda: cannot_work(self.problem)) if self.problem else (lambda: at_work(["here"], self.obstacle))
+        )
 
     def run(self) -> int:
         self._report()
@@ -65,7 +68,13 @@ def _no_master(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(start, "Master", FakeMaster)
     monkeypatch.setattr(log, "set_up", lambda name: None)
-    for name, value in (("problem", ""), ("status", 0), ("sockets", ()), ("meanwhile", staticmethod(lambda: None))):
+    for name, value in (
+        ("problem", ""),
+        ("obstacle", ""),
+        ("status", 0),
+        ("sockets", ()),
+        ("meanwhile", staticmethod(lambda: None)),
+    ):
         monkeypatch.setattr(FakeMaster, name, value)
     yield
     for listening in FakeMaster.sockets:
@@ -186,16 +195,19 @@ def test_addresses_of_a_killed_collector_are_waited_for(
 
 def test_a_daemon_reports_that_it_works(tmp_path: Path) -> None:
     """Once, with its pid and its addresses."""
+    FakeMaster.obstacle = "the disk is full"
     assert reported(lambda ready: run(tmp_path, ready=ready)) == {
         "pid": os.getpid(),
         "bind": ["here"],
         "page": {"bind": [], "scheme": "http", "problem": ""},
+        "obstacle": "the disk is full",
     }
 
 
 def test_a_daemon_reports_why_it_cannot_work(tmp_path: Path) -> None:
     """The first reason, and the status of the command."""
     FakeMaster.problem, FakeMaster.status = "no writer", 1
+    FakeMaster.obstacle = "the disk is full"
     assert reported(lambda ready: run(tmp_path, ready=ready)) == {"error": "no writer", "status": ExitStatus.FAILURE}
 
 

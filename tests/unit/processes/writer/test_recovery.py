@@ -85,9 +85,11 @@ def test_each_call_fails_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         failed = len(calls) > fails
         if failed and problem:
             assert os.strerror(number) in problem
+            assert start.recovery.lacks_room is (number == errno.ENOSPC)
             assert not start.recovery.done
             assert start.advance() == ""
         assert start.recovery.done
+        assert not start.recovery.lacks_room
         assert start.committed() == [7]
         assert start.record_log.next_number(0) == 7
         assert start.board.journal[JournalField.NUMBER] == 7
