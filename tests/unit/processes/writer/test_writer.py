@@ -310,7 +310,7 @@ def test_a_drained_writer_ends_with_its_last_worker(tmp_path: Path) -> None:
     os.close(worker.batches_fd)
     rig.tell(Drain(fast=False))
     assert rig.writer.run() == 0
-    assert rig.heard()[0] == {"type": "ready", "problem": ""}
+    assert rig.heard()[0] == {"type": "ready", "problem": "", "lacks_room": False}
     assert rig.lines() == b"last\n"
     assert rig.board.slot(WRITER_SLOT)[Field.PID] == os.getpid()
     assert worker.answers() == [(COMMITTED, 0)]
