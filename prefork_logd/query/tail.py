@@ -6,6 +6,7 @@ Does not know how records are printed. Few lines are held: beyond HELD_BYTES the
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -144,15 +145,29 @@ def levels(settings: Settings) -> dict[str, int]:
 
 
 def open_tail(settings: Settings, complain: Callable[[str], None]) -> Tail:
-    """Return the record log or output with the latest records. Raises ProcessError if neither can be read."""
+    """Return the record log or output with the latest records.
+
+    A member of the group of the state directory may read outputs, but not the record log. Raises ProcessError if
+    neither is there, OSError if neither may be read.
+    """
     directory = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
-    if settings.store and (directory / POSITION_FILE).exists():
-        return RecordTail(directory, complain)
+    reason, refusal = "no record log without a store", None
+    if settings.store:
+        try:
+            (directory / POSITION_FILE).open("rb").close()
+        except PermissionError as error:
+            reason, refusal = f"{error.filename}: {error.strerror}", error
+        except (FileNotFoundError, NotADirectoryError):
+            reason = "no record log yet"
+        else:
+            return RecordTail(directory, complain)
     for output in settings.output:
         path = PathPattern(output.path).base if output.has_fields else output.file_path
-        if output.format == "json" and (not settings.store or Path(path).exists()):
-            complain(f"no record log {'without a store' if not settings.store else 'yet'}; reading {output.path}")
+        if output.format == "json" and (not settings.store or os.access(path, os.R_OK)):
+            complain(f"{reason}; reading {output.path}")
             return SetTail(output.path, complain) if output.has_fields else OutputTail(Path(path), complain)
+    if refusal is not None:
+        raise refusal
     if settings.store or any(output.format == "json" for output in settings.output):
         state_dir = settings.server.state_dir
         raise ProcessError(f"{state_dir}: nothing is stored there yet; --state-dir names another state directory")

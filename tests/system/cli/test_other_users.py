@@ -32,8 +32,8 @@ except OSError as error:
 """
 
 
-def as_other(collector: Collector, *line: str) -> subprocess.CompletedProcess[str]:
-    """Run Python as the other user, in no group of root's."""
+def as_other(collector: Collector, *line: str, group: int = OTHER) -> subprocess.CompletedProcess[str]:
+    """Run Python as the other user, in one group: unless given in none of root's."""
     env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         [sys.executable, *line],
@@ -44,9 +44,18 @@ def as_other(collector: Collector, *line: str) -> subprocess.CompletedProcess[st
         env=env,
         cwd="/",
         user=OTHER,
-        group=OTHER,
+        group=group,
         extra_groups=[],
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def interpreter_for_others() -> None:
+    """Skip the tests where the interpreter is in a directory of this user alone, such as pyenv's of root."""
+    try:
+        subprocess.run([sys.executable, "-c", ""], check=True, cwd="/", user=OTHER, group=OTHER, extra_groups=[])
+    except PermissionError:
+        pytest.skip(f"no other user may run {sys.executable}")
 
 
 @pytest.fixture
@@ -99,3 +108,12 @@ def test_each_verb_names_the_place_and_the_account(shown: Collector, line: tuple
     assert re.search(r"use that account|use the account that it belongs to, or root", done.stderr), done.stderr
     after = shown.status()
     assert [child["pid"] for child in after["children"]] == [child["pid"] for child in before["children"]]
+
+
+def test_a_member_of_the_group_tails_the_output(shown: Collector) -> None:
+    """The journal is for the collector's account alone; the sentence names it and the file that is read."""
+    done = as_other(shown, "-m", "prefork_logd", "tail", "--state-dir", str(shown.state_dir), group=os.getgid())
+    assert done.returncode == 0, done
+    assert done.stdout.endswith(" kept\n")
+    position, output = shown.state_dir / "journal/position", shown.state_dir / "records.jsonl"
+    assert done.stderr == f"prefork-logd: {position}: Permission denied; reading {output}\n"
