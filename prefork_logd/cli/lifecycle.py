@@ -90,7 +90,7 @@ def reload(flags: Flags) -> int:
     if not outcome["taken"]:
         complain("outputs were reopened; the new configuration is not applied, the old one stays")
         return ExitStatus.USAGE
-    click.echo(f"reloaded; changed: {', '.join(outcome['changed']) or 'nothing'}")
+    click.echo(f"reloaded: outputs were reopened; changed: {', '.join(outcome['changed']) or 'nothing'}")
     for key in outcome["needs_restart"]:
         click.echo(f"not applied, because it needs a restart (`{PROGRAM} restart`): {key}")
     return ExitStatus.FAILURE if outcome["problems"] else ExitStatus.OK

@@ -130,7 +130,7 @@ def test_relative_paths_stay_where_they_are(daemon: Daemon, tmp_path: Path) -> N
     program = [sys.executable, "-m", "prefork_logd"]
     started = subprocess.run([*program, "start", "--config", "c.toml"], cwd=tmp_path, capture_output=True, check=False)
     assert started.returncode == 0, started.stderr
-    assert daemon.cli("reload").stdout == "reloaded; changed: nothing\n"
+    assert daemon.cli("reload").stdout == "reloaded: outputs were reopened; changed: nothing\n"
     daemon.bind = daemon.status()["bind"]
     assert daemon.bind == [f"unix:{tmp_path}/c.sock"]
     daemon.config.write_text(toml.replace('"state"', '"elsewhere"'))

@@ -72,7 +72,8 @@ def test_a_reload_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     done = invoke(tmp_path, "reload")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith(
-        "reloaded; changed: output\nnot applied, because it needs a restart (`prefork-logd restart`): server.bind"
+        "reloaded: outputs were reopened; changed: output\n"
+        "not applied, because it needs a restart (`prefork-logd restart`): server.bind"
     )
 
 
