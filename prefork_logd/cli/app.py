@@ -88,8 +88,8 @@ def form_flag(what: str) -> Callable[[Any], Any]:
 _STATE_DIR_HELP = (
     "Directory of everything kept; else /var/lib/prefork-logd for root, and one in ~/.local/state for others."
 )
-_LISTENING = frozenset({"run", "start", "restart", "check", "send"})
-"""The verbs for which an address to listen on, or a number of workers, means something."""
+_LISTENING = frozenset({"run", "start", "restart", "check"})
+"""The verbs for which an address to listen on, or a number of workers, means something. `send` has --to instead."""
 
 
 def common_flags(*, listens: bool) -> Callable[[Command], Command]:

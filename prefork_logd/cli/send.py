@@ -36,6 +36,9 @@ def send(
     """Send a record by hand.
 
     Its message is MESSAGE. Without one, each line of standard input is the message of a record.
+
+    Records go as plain frames, as SocketHandler sends them. These are not acknowledged: the exit status tells that the
+    collector has read them, not that they are stored.
     """
     from prefork_logd.config.values import level_number
 
