@@ -123,8 +123,10 @@ def _bind(settings: Settings, user: str, *, patient: bool) -> list[ListeningSock
         except ProcessError as error:
             cause = error.__cause__
             in_use = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
-            if not in_use or time.monotonic() >= deadline_s:
+            if not in_use:
                 raise
+            if time.monotonic() >= deadline_s:
+                raise ProcessError(f"{error} (--bind, server.bind or the address of its [[listener]])") from cause
             time.sleep(0.02)
 
 

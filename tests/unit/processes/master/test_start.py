@@ -186,7 +186,7 @@ def test_addresses_of_a_killed_collector_are_waited_for(
         if works:
             assert run(tmp_path, f'"127.0.0.1:{port}"') == 0
         else:
-            with pytest.raises(ProcessError) as caught:
+            with pytest.raises(ProcessError, match=r"choose another port \(--bind, server\.bind") as caught:
                 run(tmp_path, f'"127.0.0.1:{port}"')
             assert isinstance(caught.value.__cause__, OSError)
             assert caught.value.__cause__.errno == errno.EADDRINUSE
