@@ -14,6 +14,9 @@ from setuptools import setup
 HERE = os.path.dirname(os.path.abspath(__file__))
 CHECKOUT = os.path.dirname(os.path.dirname(HERE))
 PACKAGE = "prefork_logd_handler"
+NO_CHECKOUT = """prefork-logd-handler: the rest of the checkout is not here: a pip older than 21.3 copies one directory.
+With a newer Python, in the checkout: python3 -m pip wheel --no-deps -w dist ./packaging/handler
+Then: pip install dist/prefork_logd_handler-*.whl"""
 
 
 def read(*names):
@@ -26,6 +29,8 @@ def take_files():
     if os.path.exists(os.path.join(HERE, "PKG-INFO")):
         return
     source, target = os.path.join(CHECKOUT, "prefork_logd", "handlers"), os.path.join(HERE, PACKAGE)
+    if not os.path.isdir(source):
+        raise SystemExit(NO_CHECKOUT)
     for old in (target, os.path.join(HERE, "build")):  # a module that is gone would be in the wheel
         shutil.rmtree(old, ignore_errors=True)
     os.mkdir(target)
