@@ -92,6 +92,13 @@ def _prose(path: Path) -> Iterator[str]:
             yield token.string
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_results_are_kept(page: Path) -> None:
+    """Every results file of the benchmarks that a page names is there: a figure has its measurement."""
+    for name in re.findall(r"\b20\d\d-\d\d-\d\d-\d{4}-[a-z0-9-]+\.(?:json|txt)\b", page.read_text()):
+        assert (ROOT / "benchmarks" / "results" / name).exists(), f"{page.name} names {name}"
+
+
 def test_every_verb_is_documented() -> None:
     """The page for operators knows each verb that is there for people."""
     text = (ROOT / "docs" / "operating.md").read_text()
