@@ -11,6 +11,7 @@
       StoreError             a store cannot be reached or used just now
         NoSuchStoreError     no store of this name is configured
         QueryTimeoutError    a query took longer than it may
+        QueryMemoryError     a query needs more memory than it may have
         QueryCancelledError  a query was cancelled by its user
       ProcessError           a process cannot be started, found or ended
 
@@ -192,7 +193,13 @@ class QueryTimeoutError(StoreError):
 
 
 class QueryMemoryError(StoreError):
-    """A query needed more memory than it may have."""
+    """A query needs more memory than it may have: it fails each time. The text says how to narrow it."""
+
+
+def too_heavy(place: str, cause: str) -> str:
+    """Return the text of a QueryMemoryError: the store, how to narrow the query, and the words of a library."""
+    remedy = "ask for a shorter range of time, for fewer records, or for fields with shorter values"
+    return f"{place}: the query needs more memory than a search may use; {remedy} ({cause})"
 
 
 class QueryCancelledError(StoreError):

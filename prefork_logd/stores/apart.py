@@ -15,6 +15,7 @@ import contextlib
 import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from prefork_logd.errors import (
     QueryTimeoutError,
     StoreError,
     describe_unexpected,
+    too_heavy,
 )
 from prefork_logd.query.search import EndsLate, problems_of
 from prefork_logd.stores.registry import open_search
@@ -231,7 +233,10 @@ class SearchApart:
             return QueryTimeoutError(deadline_s)
         self._stop()
         status = self._process.wait() if self._process is not None else 0
-        return StoreError(f"the process of the search has ended ({status}), perhaps for lack of memory")
+        # For lack of memory the kernel kills a process, and a library in C++ aborts.
+        if -status in (signal.SIGKILL, signal.SIGABRT):
+            return QueryMemoryError(too_heavy(self._opened_with[0].name, f"its process has ended: {status}"))
+        return StoreError(f"the process of the search has ended ({status}); try again")
 
     def _process_of_calls(self) -> subprocess.Popen[bytes] | None:
         """Return the process, started if there is none; None if none can be started. Raises one of _LOST."""
@@ -315,6 +320,8 @@ def main() -> None:
             ending = ("timeout", "")
         except QueryMemoryError as error:
             ending = ("memory", str(error))
+        except MemoryError:
+            ending = ("memory", too_heavy(settings.name, "no memory was left"))
         except StoreError as error:
             ending = ("store", str(error))
         except ValueError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.system.log import RateLimitedLog, describe_bug
 from prefork_logd.web.headers import make_safe
-from prefork_logd.web.refusal import FAILED, refusal
+from prefork_logd.web.refusal import FAILED, TOO_HEAVY, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ class Guard:
     """The application with bounds."""
 
     def __init__(self, application: ASGIApp, failed: Callable[[], None] = lambda: None) -> None:
-        """Call `failed` after each request that could not be answered: with a status from 500 on."""
+        """Call `failed` after each request that could not be answered: for lack of memory, or with a status from 500 on."""
         self._application = application
         self._failed = failed
         self._streams_end = asyncio.Event()
@@ -57,7 +57,7 @@ class Guard:
             self._log.warning("%s: the request failed: %s", _path(scope), _printable(describe_bug(error)))
             await request.fail(500, FAILED)
         finally:
-            if request.status >= 500:
+            if request.status >= 500 or request.status == TOO_HEAVY:
                 self._failed()
 
 

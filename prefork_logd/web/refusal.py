@@ -9,6 +9,8 @@ import msgspec
 from starlette.responses import PlainTextResponse, Response
 
 API = "/api/"
+TOO_HEAVY = 422
+"""Status of a query that needs too much memory: Unprocessable Content (RFC 9110, 15.5.21). No client repeats it."""
 FAILED = "the request failed because of an error of the collector, which its log describes"
 
 

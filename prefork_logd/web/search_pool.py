@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
-from prefork_logd.errors import QueryCancelledError, QueryTimeoutError
+from prefork_logd.errors import QueryCancelledError, QueryMemoryError, QueryTimeoutError, too_heavy
 from prefork_logd.journal.record_log import POSITION_FILE
 from prefork_logd.query.search import Limits
 from prefork_logd.stores.apart import open_killable
 from prefork_logd.stores.registry import choose_store
-from prefork_logd.web.places import Places
+from prefork_logd.web.places import BusyError, Places
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -141,8 +141,8 @@ class SearchPool:
                     self._threads, self._work, work, name, deadline_s, most_records, leases
                 )
             except RuntimeError as error:
-                # There is no room for the stack of a thread.
-                raise MemoryError from error
+                # There is no room for the stack of a thread, until another search has ended.
+                raise BusyError from error
             watch: asyncio.Future[Any] | None = asyncio.ensure_future(gone()) if gone is not None else None
             waited: list[asyncio.Future[Any]] = [job] if watch is None else [job, watch]
             try:
@@ -212,6 +212,8 @@ class SearchPool:
         except ValueError:
             is_good = True
             raise
+        except MemoryError as error:
+            raise QueryMemoryError(too_heavy(name, "web.memory_bytes bounds the page")) from error
         finally:
             if is_good:
                 self._idle[name].append(opened)

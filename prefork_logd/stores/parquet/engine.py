@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefork_logd.errors import QueryMemoryError, StoreError, file_reason, remedy_for
+from prefork_logd.errors import QueryMemoryError, StoreError, file_reason, remedy_for, too_heavy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -85,14 +85,13 @@ def connect(memory_bytes: int, threads: int, temporary: Path | None = None) -> d
         return connection
 
 
-_REMEDY = "; ask for a shorter range of time, for fewer records, or for fields with shorter values"
 
 
 @contextlib.contextmanager
 def failing_as_store_error(place: str = "") -> Iterator[None]:
     """Raise StoreError for an error of DuckDB, with its first line; QueryMemoryError if memory is short.
 
-    `place` is what a query reads; the error about memory then has a remedy.
+    `place` is what a query reads; the error about memory then tells how to narrow the query.
     """
     import duckdb
 
@@ -100,9 +99,9 @@ def failing_as_store_error(place: str = "") -> Iterator[None]:
         yield
     except (duckdb.Error, MemoryError) as error:
         line = _plain((str(error).strip().splitlines() or [type(error).__name__])[0])
-        kind = QueryMemoryError if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)) else StoreError
-        remedy = _REMEDY if place and kind is QueryMemoryError else ""
-        raise kind(f"{place}: {line}{remedy}" if place else line) from error
+        if not isinstance(error, (duckdb.OutOfMemoryException, MemoryError)):
+            raise StoreError(f"{place}: {line}" if place else line) from error
+        raise QueryMemoryError(too_heavy(place, line) if place else line) from error
 
 
 _NUMBERS = {os.strerror(number): number for number in errno.errorcode}

@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
+from prefork_logd.errors import QueryCancelledError, QueryMemoryError, QueryTimeoutError, StoreError, too_heavy
 from prefork_logd.query.search import Found, Limits, RecordId
 from prefork_logd.records.stored import read_fields
 from prefork_logd.stores import rows
@@ -47,6 +47,9 @@ _BETWEEN_TOKENS = re.compile(r'("(?:[^"\\]++|\\.)*+")|(?<=[,:]) ')
 _MOST_ROWS = 64
 """Rows fetched and held at once; fewer when they are large."""
 _FETCH_BYTES = 4 << 20
+_HEAVY = ("53200", "53400", "54")
+"""SQLSTATEs of a query that needs too much memory, or too much of temporary files, or is beyond a limit of the server's
+program (PostgreSQL manual, appendix A)."""
 _EDGE_S = 1e-5
 """`time` is `created` to the microsecond."""
 
@@ -186,7 +189,10 @@ class Reader:
                 raise QueryCancelledError from error
             raise QueryTimeoutError(self.limits.deadline_s) from error
         except psycopg.Error as error:
-            raise store_error(error) from error
+            failure = store_error(error)
+            if (error.sqlstate or "").startswith(_HEAVY):
+                raise QueryMemoryError(too_heavy("PostgreSQL", str(failure))) from error
+            raise failure from error
 
 
 def order_of(filters: Filters) -> sql.Composed:

@@ -18,6 +18,7 @@ from prefork_logd.errors import (
     LogdError,
     ProcessError,
     QueryCancelledError,
+    QueryMemoryError,
     QueryTimeoutError,
     StoreError,
     describe_unexpected,
@@ -28,6 +29,7 @@ from prefork_logd.web.api.answers import Error, Problem
 from prefork_logd.web.api.parameters import Parameter, ParameterError, TooLargeError, make_filters, read_parameters
 from prefork_logd.web.live import TooManyViewersError
 from prefork_logd.web.places import BusyError
+from prefork_logd.web.refusal import TOO_HEAVY
 from prefork_logd.web.search_pool import MOST_RECORDS
 
 if TYPE_CHECKING:
@@ -258,16 +260,23 @@ def error_response(error: Exception, path: str) -> Response:
             return error_answer(404, str(error))
         case QueryCancelledError():
             return error_answer(GONE, str(error))
+        case QueryMemoryError():
+            # Not 503: the same query would need as much memory again.
+            return error_answer(TOO_HEAVY, str(error))
         case QueryTimeoutError():
             return error_answer(504, str(error))
         case BusyError() | TooManyViewersError() | StoreError() | ProcessError():
-            response = error_answer(503, str(error))
-            response.headers["Retry-After"] = "3"
-            return response
+            return _later(str(error))
         case MemoryError():
-            return error_answer(503, "the answer needs more memory than the page may use; ask for fewer records")
+            return _later("the page has no memory for the answer now; try again in a few seconds (web.memory_bytes)")
     _log.warning("%r: the request failed: %s", path[:200], describe_unexpected(error))
     return error_answer(500, "the request failed because of an error of the collector, which its log describes")
+
+
+def _later(message: str) -> Response:
+    response = error_answer(503, message)
+    response.headers["Retry-After"] = "3"
+    return response
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:

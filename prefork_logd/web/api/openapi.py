@@ -37,6 +37,7 @@ _STATUSES = {
     "403": "The user may not do this.",
     "404": "There is no such record, group or rule.",
     "413": "The request is too large.",
+    "422": "The query needs more memory than a search may use; it has to be narrowed.",
     "503": "Too many searches run at once, or the store or the collector cannot answer now.",
     "504": "The search took longer than its deadline.",
 }

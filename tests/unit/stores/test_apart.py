@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
-from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
+from prefork_logd.errors import QueryCancelledError, QueryMemoryError, QueryTimeoutError, StoreError
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.language import parse
 from prefork_logd.query.search import Limits
@@ -224,7 +224,7 @@ def test_errors_come_back(found: Stored, tmp_path: Path, monkeypatch: pytest.Mon
             other.count(query("message=~x"))
     monkeypatch.setattr(apart, "_START", "import os; os.kill(os.getpid(), 9)")
     with contextlib.closing(opened(tmp_path, [line(NOON, msg="x")])) as other:
-        with pytest.raises(StoreError, match=r"the process of the search has ended \(-9\), perhaps for lack of memory"):
+        with pytest.raises(QueryMemoryError, match="more memory than a search may use; ask for a shorter .*process has ended: -9"):
             other.count(query("message=~x"))
         monkeypatch.undo()
         assert other.count(query("message=~x")) == 1

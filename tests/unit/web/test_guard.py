@@ -87,6 +87,19 @@ def test_an_error_ends_one_request(
     assert caplog.records[-1].getMessage().isprintable()
 
 
+@pytest.mark.parametrize(("status", "is_failure"), [(200, False), (400, False), (404, False), (422, True), (503, True)])
+def test_failures_are_reported(status: int, is_failure: bool) -> None:
+    """Those for lack of memory too: the memory may be that of the page, which then has to start again."""
+    failures: list[int] = []
+
+    async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    answer(lambda *given: Guard(refuse, lambda: failures.append(status))(*given), body(b""))
+    assert failures == [status] * is_failure
+
+
 def test_an_error_in_the_middle_of_an_answer_ends_it() -> None:
     """No second head is sent."""
 

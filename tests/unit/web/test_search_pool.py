@@ -13,7 +13,7 @@ import pytest
 
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.config.web import WebSettings
-from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
+from prefork_logd.errors import QueryCancelledError, QueryMemoryError, QueryTimeoutError, StoreError
 from prefork_logd.journal.record_log import POSITION_FILE
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.language import parse
@@ -132,10 +132,10 @@ def test_few_searches_run_at_once(settings: Settings) -> None:
     asyncio.run(main())
 
 
-def test_a_thread_that_cannot_be_started_is_a_lack_of_memory(
+def test_a_thread_that_cannot_be_started_means_too_many_searches(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python has no error of its own for it; the place is free again."""
+    """There is no memory for its stack until another search has ended; the place is free again."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -145,8 +145,24 @@ def test_a_thread_that_cannot_be_started_is_a_lack_of_memory(
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
             for _ in range(3):
-                with pytest.raises(MemoryError):
+                with pytest.raises(BusyError):
                     await pool.run(_count, deadline_s=10)
+        assert await pool.run(_count, deadline_s=10) == 120
+        pool.close()
+
+    asyncio.run(main())
+
+
+def test_a_search_without_memory_is_too_heavy(settings: Settings) -> None:
+    """Also where Python has no memory left, outside of the store's library."""
+
+    def fill(_: Lease) -> None:
+        raise MemoryError
+
+    async def main() -> None:
+        pool = SearchPool(settings)
+        with pytest.raises(QueryMemoryError, match=r"parquet: .*; ask for a shorter range of time.*memory_bytes"):
+            await pool.run(fill, deadline_s=10)
         assert await pool.run(_count, deadline_s=10) == 120
         pool.close()
 

@@ -30,7 +30,7 @@ def test_temporary_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_query_that_needs_too_much_memory_has_a_remedy() -> None:
     """The error names what was read, and what to ask for."""
     with contextlib.closing(engine.connect(16 << 20, 1)) as connection:
-        remedy = r"^records: Out of Memory .*; ask for a shorter range of time"
+        remedy = r"^records: the query needs more memory .*; ask for a shorter range of time.* \(Out of Memory .*\)$"
         with pytest.raises(QueryMemoryError, match=remedy), engine.failing_as_store_error("records"):
             connection.execute("SELECT list(i) FROM range(100000000) AS r(i)").fetchall()
         with pytest.raises(StoreError, match=r"^records: (?!.*ask for)"), engine.failing_as_store_error("records"):

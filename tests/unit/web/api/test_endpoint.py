@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prefork_logd.errors import ProcessError, QueryCancelledError, QueryTimeoutError, StoreError
+from prefork_logd.errors import ProcessError, QueryCancelledError, QueryMemoryError, QueryTimeoutError, StoreError
 from prefork_logd.web.api import analysis, records
 from prefork_logd.web.api.endpoint import ForbiddenError, NotFoundError, encode, error_response
 from prefork_logd.web.api.parameters import ParameterError, TooLargeError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         (TooLargeError("large"), 413),
         (QueryCancelledError(), 499),
         (BusyError(), 503),
+        (QueryMemoryError("heavy"), 422),
         (StoreError("down"), 503),
         (ProcessError("away"), 503),
         (QueryTimeoutError(1.0), 504),
@@ -45,6 +46,13 @@ def test_each_error_has_a_status(error: Exception, status: int) -> None:
     assert body["message"] == str(error)
     assert ("column" in body) == (status == 400)
     assert ("retry-after" in answer.headers) == (status == 503)
+
+
+def test_a_page_without_memory_is_asked_again_later() -> None:
+    """The memory of other requests is free by then."""
+    answer = error_response(MemoryError(), "/x")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "3"
 
 
 def test_an_unexpected_error_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:

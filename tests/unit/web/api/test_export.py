@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,11 @@ from hypothesis import strategies as st
 from prefork_logd.cli.main import cli
 from prefork_logd.errors import StoreError
 from prefork_logd.records.csv_lines import csv_lines
+from prefork_logd.stores.parquet import search as parquet_search
 from prefork_logd.web.api import export
 from prefork_logd.web.api.export import joined, quote
 from tests.support.page import Anybody, Client, bounds, make_page, make_settings, seed, serving
-from tests.support.stores import NOW
+from tests.support.stores import NOW, line
 from tests.unit.web.api.test_records import ODD_LINES
 from tests.unit.web.conftest import lines
 
@@ -28,6 +30,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prefork_logd.config.settings import Settings
+
+
+@pytest.mark.slow
+def test_a_query_that_is_too_heavy_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of one time cannot be read in parts: the answer says how to narrow the query, also by `query --server`."""
+    monkeypatch.setattr(parquet_search, "MEMORY_BYTES", 32 << 20)
+    monkeypatch.setattr(parquet_search.engine, "spill_directory", lambda: None)
+    made, chance = make_settings(tmp_path), random.Random(1)
+    for first in range(0, 240, 10):
+        seed(made, [line(msg=chance.randbytes(100_000).hex()) for _ in range(10)], first)
+
+    async def main() -> None:
+        async with serving(make_page(made)) as page:
+            answer = await page.get("/export")
+            assert answer.status_code == 422
+            assert "retry-after" not in answer.headers
+            assert "; ask for a shorter range of time, for fewer records" in answer.json()["error"]["message"]
+            assert (await page.get("/export", params={"limit": 3})).text.count("\n") == 3
+            url = str(page.base_url).removesuffix("/api/v1/")
+            found = await asyncio.to_thread(CliRunner().invoke, cli, ["query", "--server", url])
+            assert (found.exit_code, "; ask for a shorter range of time" in str(found.exception)) == (1, True)
+
+    asyncio.run(main())
 
 
 def test_lines_are_exported_byte_for_byte(client: Client) -> None:
