@@ -18,12 +18,14 @@ import click
 
 from prefork_logd.cli.app import PROGRAM, Flags, cli, common_flags, complain, refuse_flags, verb_in
 from prefork_logd.cli.collector import lenient_settings
-from prefork_logd.errors import ExitStatus, ProcessError
+from prefork_logd.errors import ExitStatus, ProcessError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prefork_logd.config.settings import Settings
+    from prefork_logd.query.filters import Filters
+    from prefork_logd.query.lasting import Lasting
     from prefork_logd.web.page_files import PageFiles
 
 LEAST_PASSWORD = 8
@@ -172,6 +174,7 @@ def share(
     The link needs no log-in, is read-only, and expires.
     """
     from prefork_logd.cli.query import carried_levels
+    from prefork_logd.query.filters import Filters
     from prefork_logd.query.language import parse
     from prefork_logd.query.times import parse_time
     from prefork_logd.web.shares import PATH, Shares, store_of_link
@@ -186,14 +189,29 @@ def share(
             click.echo("every share link is invalid")
             return ExitStatus.OK
         try:
-            parse(text, now=now, carried=lambda: carried_levels(flags, store))
-            start, stop = parse_time(since, now) if since else None, parse_time(until, now) if until else now
+            tree = parse(text, now=now, carried=lambda: carried_levels(flags, store))
+            start, stop = parse_time(since, now) if since else None, parse_time(until, now) if until else None
+            if stop is None:
+                filters = Filters(since=start, tree=tree).with_range()
+                text, stop = _until_now(settings, store, text, filters, now)
             signed, expires = shares.sign(text, start, stop, lifetime_s, store_of_link(settings, store))
         except ValueError as error:
             raise click.UsageError(str(error)) from error
     click.echo(f"{(url or _page_url(settings)).rstrip('/')}{PATH}{signed}")
     complain(f"valid until {_day(expires)}")
     return ExitStatus.OK
+
+
+def _until_now(settings: Settings, store: str | None, text: str, filters: Filters, now: float) -> Lasting:
+    """Return the query and the end of a link to the records that there are now; without a store those until now."""
+    from prefork_logd.query.lasting import Lasting, make_lasting
+    from prefork_logd.stores.registry import open_chosen
+
+    try:
+        with contextlib.closing(open_chosen(settings, store)) as search:
+            return make_lasting(search, text, filters, now)
+    except StoreError:
+        return Lasting(text, now)
 
 
 def _page_url(settings: Settings) -> str:

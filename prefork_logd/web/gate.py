@@ -112,6 +112,11 @@ def _stranger(request: Request) -> Response:
         )
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
+    return login_first(request)
+
+
+def login_first(request: Request) -> Response:
+    """Return the answer that leads to the form of the log-in, and back afterwards."""
     query = request.scope["query_string"].decode("latin-1")
     target = path_of(request) + (f"?{query}" if query else "")
     if request.headers.get("sec-fetch-site") == "cross-site" and request.method == "GET":

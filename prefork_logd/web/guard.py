@@ -28,7 +28,7 @@ class Guard:
     """The application with bounds."""
 
     def __init__(self, application: ASGIApp, failed: Callable[[], None] = lambda: None) -> None:
-        """Call `failed` after each request that could not be answered: for lack of memory, or with a status from 500 on."""
+        """Call `failed` after each request that failed: for lack of memory, or with a status from 500 on."""
         self._application = application
         self._failed = failed
         self._streams_end = asyncio.Event()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _TOKEN = "token"  # noqa: S105 - the name of a parameter
 _MOST_FIELDS = 8
 _WRONG_TOKEN = "this token is used up, or wrong; `prefork-logd status` prints a new address"  # noqa: S105
+_SHARED = "Your link shows the records of one search. Log in to see more."
 _WRONG_PASSWORD = "the name or the password is wrong"  # noqa: S105
 
 
@@ -59,7 +60,7 @@ class Login:
         target = local_path(request.query_params.get("next", "/"))
         if isinstance(request.user, Visitor) and request.user.bounds is None:
             return RedirectResponse(target, 303)
-        return self._form(target)
+        return self._form(target, note=_SHARED if isinstance(request.user, Visitor) else "")
 
     async def submit(self, request: Request) -> Response:
         """Take the form: a name and a password, or the one-time token."""
@@ -135,9 +136,11 @@ class Login:
         response.headers["Retry-After"] = str(seconds)
         return response
 
-    def _form(self, target: str, status: int = 200, problem: str = "") -> Response:
+    def _form(self, target: str, status: int = 200, problem: str = "", note: str = "") -> Response:
         problem = f"{problem[:1].upper()}{problem[1:]}." if problem else ""
-        text = render("login.html", next=target, problem=problem, has_users=bool(self._visitors.settings.user))
+        text = render(
+            "login.html", next=target, problem=problem, note=note, has_users=bool(self._visitors.settings.user)
+        )
         # With no-referrer, browsers would send "Origin: null" with the form.
         return HTMLResponse(text, status, {"Referrer-Policy": "same-origin"})
 

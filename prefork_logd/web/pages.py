@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from prefork_logd.web.gate import login_first
 from prefork_logd.web.templates import STATIC, render, static_path
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import Scope
 
+SHARE = "share"
+"""Role of the reader of a share link, in the document."""
 _LASTING = "public, max-age=31536000, immutable"
 """For static files: their address changes when one of them does."""
 _SHARED = (
@@ -36,6 +39,7 @@ _SHARED = (
     "preferences",
     "query_field",
     "query_text",
+    "rights",
     "rows",
     "sharing",
     "state",
@@ -55,6 +59,8 @@ class View(NamedTuple):
     """What the browser loads at once, so that no module waits for the one that imports it."""
     inner: str = ""
     """Path of the pages of single things in this view, which the same template draws."""
+    for_shares: bool = False
+    """Whether the reader of a share link may see it."""
 
 
 VIEWS = (
@@ -63,8 +69,9 @@ VIEWS = (
         "Search",
         "/",
         (*_SHARED, "brush", "field_list", "histogram", "patterns", "results", "statistics", "time_range", "tools"),
+        for_shares=True,
     ),
-    View("tail", "Tail", "/tail", (*_SHARED, "stream")),
+    View("tail", "Tail", "/tail", (*_SHARED, "stream"), for_shares=True),
     View(
         "errors",
         "Errors",
@@ -88,6 +95,7 @@ VIEWS = (
             "panel",
             "preferences",
             "query_text",
+            "rights",
             "sharing",
             "state",
             "time",
@@ -116,6 +124,7 @@ VIEWS = (
             "numbers",
             "panel",
             "preferences",
+            "rights",
             "state",
             "time",
         ),
@@ -136,6 +145,7 @@ VIEWS = (
             "panel",
             "panels",
             "preferences",
+            "rights",
             "time",
         ),
     ),
@@ -153,17 +163,27 @@ def routes() -> list[BaseRoute]:
 
 
 def _page(view: View) -> Callable[[Request], Awaitable[Response]]:
-    async def show(_request: Request) -> Response:
+    async def show(request: Request) -> Response:
+        role = _role(request)
+        if role == SHARE and not view.for_shares:
+            return login_first(request)
         text = render(
             f"{view.name}.html",
             view=view.name,
             title=view.title,
-            views=VIEWS,
+            views=[one for one in VIEWS if one.for_shares or role != SHARE],
+            role=role,
             modules=[f"{name}.js" for name in view.modules],
         )
         return HTMLResponse(text, headers={"Cache-Control": "no-store"})
 
     return show
+
+
+def _role(request: Request) -> str:
+    """Return the role of a reader, for the modules in the browser (static/rights.js)."""
+    user = request.scope.get("user")
+    return SHARE if getattr(user, "bounds", None) is not None else getattr(user, "role", "")
 
 
 class _Static(StaticFiles):

@@ -26,8 +26,8 @@ def static_path() -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a page. Without `views` its frame has no navigation (templates/base.html)."""
-    return _environment().get_template(template).render({"views": (), **values, "static": static_path()})
+    """Return a page. Without `views` its frame has no navigation, without `role` no reader (templates/base.html)."""
+    return _environment().get_template(template).render({"views": (), "role": "", **values, "static": static_path()})
 
 
 @cache

@@ -85,8 +85,6 @@ def connect(memory_bytes: int, threads: int, temporary: Path | None = None) -> d
         return connection
 
 
-
-
 @contextlib.contextmanager
 def failing_as_store_error(place: str = "") -> Iterator[None]:
     """Raise StoreError for an error of DuckDB, with its first line; QueryMemoryError if memory is short.

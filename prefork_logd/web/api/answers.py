@@ -307,6 +307,16 @@ class Range(msgspec.Struct):
     until: float | None
 
 
+class LastingSearch(msgspec.Struct):
+    """A search that finds the same records later."""
+
+    q: str
+    """The query; with a bound of `received` where records have a time in the future."""
+    since: float | None
+    """In seconds since 1970; null: no bound."""
+    until: float | None
+
+
 class Share(msgspec.Struct):
     """A link to the records of one query."""
 

@@ -16,11 +16,14 @@ from prefork_logd.query.language import any_level
 from prefork_logd.web.api.answers import Share
 from prefork_logd.web.api.endpoint import Asked, Call, ForbiddenError, NotFoundError
 from prefork_logd.web.api.parameters import Parameter, ParameterError, make_filters
+from prefork_logd.web.api.times import until_now
 from prefork_logd.web.saved_searches import NoSuchSearchError, SavedSearch, SearchRefusedError
 from prefork_logd.web.shares import PATH, store_of_link
 from prefork_logd.web.visitors import ADMIN
 
 if TYPE_CHECKING:
+    from prefork_logd.query.filters import Filters
+    from prefork_logd.web.search_pool import Lease
     from prefork_logd.web.shares import Shares
 
 Text = Annotated[str, Meta(max_length=64)]
@@ -102,13 +105,23 @@ async def share(asked: Asked) -> Share:
     new: NewShare = asked.body
     filters = _check(msgspec.structs.replace(new, q=""))
     _check(new)
-    until = time.time() if filters.until is None else filters.until
     shares: Shares = asked.request.app.state.shares
     try:
         store = store_of_link(asked.context.settings, new.store or None)
-        text, expires = shares.sign(new.q, filters.since, until, new.lifetime_s, store, new.tz or None)
     except StoreError as error:
         raise ParameterError("store", str(error)) from None
+    q, until, now = new.q, filters.until, time.time()
+    if until is None and store is None:
+        until = now
+    elif until is None:
+        values = {name: getattr(new, name) for name in ("q", "since", "tz")}
+
+        def read(lease: Lease) -> Filters:
+            return make_filters(values, lambda: lease.search().levels())
+
+        q, until = await until_now(asked, store, q, read, now)
+    try:
+        text, expires = shares.sign(q, filters.since, until, new.lifetime_s, store, new.tz or None)
     except ValueError as error:
         raise ParameterError("", str(error)) from None
     return Share(f"{PATH}{text}", expires)

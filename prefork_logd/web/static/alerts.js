@@ -8,13 +8,14 @@ import { AlertActions } from "./alert_actions.js";
 import { EMPTY_RULE, openForm } from "./alert_form.js";
 import { incidentTable, ruleTable } from "./alert_tables.js";
 import { isSilenced, ruleAddress, ruleSentence, stateBadge, thresholdOf, valueOf } from "./alert_texts.js";
-import { get, who } from "./api.js";
+import { get } from "./api.js";
 import { button, h, icon, shown } from "./dom.js";
 import { fillFrame } from "./frame.js";
 import { ago, moment } from "./group_texts.js";
 import { bind } from "./keyboard.js";
 import { formatCount } from "./numbers.js";
 import { panel } from "./panel.js";
+import { isAdmin } from "./rights.js";
 import { read } from "./state.js";
 import { clock, zoneName } from "./time.js";
 
@@ -27,7 +28,6 @@ const now_s = () => Date.now() / 1000;
 
 let state = read(location.search, DEFAULTS);
 let answer = null;
-let isAdmin = false;
 let running = null;
 let timer = 0;
 
@@ -156,11 +156,6 @@ async function start() {
   place("back").prepend(icon("back"));
   place("actions").append(actions.buttons);
   place("results").append(actions.results);
-  try {
-    isAdmin = (await who()).role === "admin";
-  } catch {
-    // The list says what is wrong.
-  }
   await refresh();
   if (state.new && isAdmin) {
     const { query, store } = state;

@@ -5,6 +5,7 @@
  */
 
 import { parse } from "./json.js";
+import { isShared } from "./rights.js";
 
 const ROOT = "/api/v1";
 const TRIES = 3;
@@ -77,7 +78,10 @@ async function call(url, options) {
 }
 
 async function problem(answer) {
-  if (answer.status === 401) return new ApiError(401, { message: "Your session has ended. Log in again, then reload this page." });
+  if (answer.status === 401) {
+    const message = isShared ? "Your link has expired, or was withdrawn. Ask for a new one." : "Your session has ended. Log in again, then reload this page.";
+    return new ApiError(401, { message });
+  }
   try {
     return new ApiError(answer.status, (await answer.json()).error);
   } catch {

@@ -11,6 +11,7 @@ import { plain } from "./json.js";
 import { attachMenu, menuItem } from "./menu.js";
 import { formatCount } from "./numbers.js";
 import { condition } from "./query_text.js";
+import { isShared } from "./rights.js";
 import { lasting } from "./sharing.js";
 import { traceback } from "./traceback.js";
 import { clock, dateTime, duration, exact, microseconds } from "./time.js";
@@ -118,10 +119,10 @@ export class Detail {
       { class: "detail-tools" },
       context,
       trace ? button({ text: "Follow trace", name: "search", kind: "small", title: `All records with ${trace.field} ${trace.value}`, onclick: () => this.actions.search(condition(trace.field, trace.value)) }) : null,
-      this.actions.openGroup && isError(record) ? button({ text: "Error group", name: "list", kind: "small", title: "How often this error has come, since when, and in which versions", onclick: () => this.openGroup(one) }) : null,
+      this.actions.openGroup && !isShared && isError(record) ? button({ text: "Error group", name: "list", kind: "small", title: "How often this error has come, since when, and in which versions", onclick: () => this.openGroup(one) }) : null,
       button({ text: "JSON", name: "copy", kind: "small", title: "Copy the stored line", onclick: () => this.copyLine(one) }),
       button({ text: "Link", name: "link", kind: "small", title: "Copy a link to this record", onclick: () => this.copyAddress(one) }),
-      button({ text: "Command", name: "terminal", kind: "small", title: "Copy a command that prints this record with its neighbours", onclick: () => copy(this.command(one), "Command") }),
+      isShared ? null : button({ text: "Command", name: "terminal", kind: "small", title: "Copy a command that prints this record with its neighbours", onclick: () => copy(this.command(one), "Command") }),
     );
     attachMenu(context, "Context", (menu, close) => {
       const open = (same) => () => {

@@ -9,6 +9,7 @@ import { button, h } from "./dom.js";
 import { showKeys } from "./keyboard.js";
 import { attachMenu, menuItem } from "./menu.js";
 import { prefer } from "./preferences.js";
+import { isShared } from "./rights.js";
 
 const THEMES = [
   ["", "As the system"],
@@ -35,6 +36,14 @@ function fillThemes(menu, close) {
 }
 
 async function fillUser(menu) {
+  if (isShared) {
+    menu.append(
+      h("p", { class: "menu-note" }, "You see the records of a share link."),
+      menuItem({ text: "Log in", note: "to see more", href: `/login?next=${encodeURIComponent(location.pathname + location.search)}` }),
+      h("form", { method: "post", action: "/logout" }, menuItem({ text: "Forget the link", type: "submit" })),
+    );
+    return;
+  }
   const note = h("p", { class: "menu-note" }, "Loading");
   menu.append(note);
   try {

@@ -147,5 +147,5 @@ export function configuration({ path, toml }) {
 
 /** Return the panel of something that could not be asked for. */
 export function unknown(name, error) {
-  return panel(TITLES[name], "wide", h("p", { class: error.status === 403 ? null : "error-text" }, error.message));
+  return panel(TITLES[name], "wide", h("p", { class: "error-text" }, error.message));
 }

@@ -9,6 +9,7 @@ import { h } from "./dom.js";
 import { figures, Rates } from "./figures.js";
 import { fillFrame } from "./frame.js";
 import * as panels from "./panels.js";
+import { isAdmin } from "./rights.js";
 import { clock, duration, LOCAL_ZONE } from "./time.js";
 
 const STATE_MS = 2000;
@@ -66,9 +67,11 @@ async function showDetails() {
   clearTimeout(detailsTimer);
   const details = [
     ["services", panels.services, () => Promise.all([get("/facets", { field: "service", since: "15m", top: 50 }), get("/facets", { field: "service", since: "15m", top: 50, q: "level>=ERROR" })])],
-    ["rejected", panels.rejected, () => get("/rejected", { limit: 50 })],
-    ["configuration", panels.configuration, () => get("/configuration")],
   ];
+  if (isAdmin) {
+    details.push(["rejected", panels.rejected, () => get("/rejected", { limit: 50 })]);
+    details.push(["configuration", panels.configuration, () => get("/configuration")]);
+  }
   for (const [name, draw, ask] of details) {
     try {
       put(name, draw(await ask()));

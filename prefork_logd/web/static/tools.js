@@ -1,12 +1,13 @@
 /**
- * Offers what can be done with a search: save, share, export, copy as a command, columns.
+ * Offers what the reader can do with a search: save, share, export, copy as a command, columns.
  *
  * Does not run the search.
  */
 
-import { address, get, send } from "./api.js";
+import { address, get, send, who } from "./api.js";
 import { announce, button, copy, h } from "./dom.js";
 import { attachMenu, menuItem } from "./menu.js";
+import { isAdmin, isShared } from "./rights.js";
 import { fixed } from "./sharing.js";
 import { columnsOf, href } from "./state.js";
 import { bound, zoneName } from "./time.js";
@@ -26,19 +27,19 @@ const FORMATS = [
  * @param {Object} actions change (of a part of the state), wrap
  */
 export function fillTools(place, current, parameters, actions) {
-  const tools = {
-    view: button({ text: "View", name: "list", kind: "quiet" }),
-    saved: button({ text: "Saved", name: "star", kind: "quiet" }),
-    share: button({ text: "Share", name: "link", kind: "quiet" }),
-    export: button({ text: "Export", name: "export", kind: "quiet" }),
-    alert: button({ text: "Alert", name: "bell", kind: "quiet", title: "Make a rule that tells people of such records", onclick: () => alertOn(current()) }),
-    command: button({ text: "Copy as command", name: "terminal", kind: "quiet wide-only", onclick: () => copyCommand(parameters(), current()) }),
+  const withMenu = (text, name, label, fill) => {
+    const opener = button({ text, name, kind: "quiet" });
+    place.append(opener);
+    attachMenu(opener, label, fill);
   };
-  place.append(...Object.values(tools));
-  attachMenu(tools.view, "View", (menu, close) => fillView(menu, close, current(), actions));
-  attachMenu(tools.saved, "Saved searches", (menu, close) => fillSaved(menu, close, current(), actions));
-  attachMenu(tools.share, "Share", (menu, close) => fillShare(menu, close, current()));
-  attachMenu(tools.export, "Export", (menu, close) => fillExport(menu, close, parameters(), current()));
+  withMenu("View", "list", "View", (menu, close) => fillView(menu, close, current(), actions));
+  if (!isShared) {
+    withMenu("Saved", "star", "Saved searches", (menu, close) => fillSaved(menu, close, current(), actions));
+    withMenu("Share", "link", "Share", (menu, close) => fillShare(menu, close, current()));
+  }
+  withMenu("Export", "export", "Export", (menu, close) => fillExport(menu, close, parameters(), current()));
+  if (isAdmin) place.append(button({ text: "Alert", name: "bell", kind: "quiet", title: "Make a rule that tells people of such records", onclick: () => alertOn(current()) }));
+  if (!isShared) place.append(button({ text: "Copy as command", name: "terminal", kind: "quiet wide-only", onclick: () => copyCommand(parameters(), current()) }));
 }
 
 function fillView(menu, close, state, actions) {
@@ -97,19 +98,20 @@ async function fillSaved(menu, close, state, actions) {
     h("form", { class: "menu-form", on: { submit: save } }, h("label", { class: "labelled" }, "Save this search as", name), button({ text: "Save", kind: "primary", type: "submit" })),
   );
   try {
-    const { searches } = await get("/searches");
-    list.replaceChildren(...(searches.length ? searches.map((one) => savedRow(one, close, actions)) : [h("p", { class: "menu-note" }, "None yet. They are for everybody who may see this page.")]));
+    const [{ searches }, { user }] = await Promise.all([get("/searches"), who()]);
+    list.replaceChildren(...(searches.length ? searches.map((one) => savedRow(one, close, actions, isAdmin || one.user === user)) : [h("p", { class: "menu-note" }, "None yet. They are for everybody who may see this page.")]));
   } catch (error) {
     list.replaceChildren(h("p", { class: "menu-note error-text" }, error.message));
   }
 }
 
-function savedRow(one, close, actions) {
+function savedRow(one, close, actions, isOwn) {
   const open = () => {
     close();
     actions.change({ q: one.q, since: one.since || "all", until: one.until ?? "", columns: (one.columns ?? []).join(","), view: "records", around: "", record: "" });
   };
   const row = h("div", { class: "saved-row" }, menuItem({ text: one.name, note: one.q.slice(0, 40), onclick: open }));
+  if (!isOwn) return row;
   row.append(button({ name: "trash", label: `Remove ${one.name}`, kind: "quiet small", onclick: async () => {
     try {
       await send("DELETE", "/searches", null, { name: one.name });

@@ -248,6 +248,14 @@ def test_a_viewer_reads_alerts(running: Running, visit: Callable[..., Visit]) ->
     page.keyboard.press("Escape")
     page.locator("a.title", has_text="new errors").wait_for()
     assert not page.get_by_role("button", name="New rule").is_visible()
+    tab.open("/")
+    page.get_by_role("button", name="Export").wait_for()
+    assert not page.get_by_role("button", name="Alert", exact=True).count()
+    page.goto(f"{running.site.address}/system")
+    page.locator("#panels h2", has_text="Services").wait_for()
+    with page.expect_response("**/api/v1/status"):
+        pass
+    assert not page.locator("#panels", has_text="needs the right").count()
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -111,3 +111,42 @@ def test_a_read_only_link_needs_no_login(visit: Callable[..., Visit], site: Site
         assert context.request.get(f"{site.address}/api/v1/configuration").status == 403
     finally:
         context.close()
+
+
+def test_the_reader_of_a_link_sees_nothing_that_is_refused(
+    visit: Callable[..., Visit], site: Site, browser: Browser
+) -> None:
+    """Whatever there is to click in a record, the tools and the menus: no answer is a refusal."""
+    tab = visit(site)
+    tab.open("/?q=level%3DERROR&since=1h")
+    link = _copied(tab, "Copy read-only link")
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    try:
+        page = context.new_page()
+        refused: list[str] = []
+        page.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
+        page.goto(link)
+        settle(page)
+        assert page.locator(".views a").all_inner_texts() == ["Search", "Tail"]
+        assert page.locator("#tools > button").all_inner_texts() == ["View", "Export"]
+        page.locator("tr.record").first.click()
+        tools = page.locator(".detail-tools > button")
+        tools.first.wait_for()
+        assert tools.all_inner_texts()[-2:] == ["JSON", "Link"]
+        assert not {"Error group", "Command"} & {*tools.all_inner_texts()}
+        for name in ("JSON", "Link"):
+            page.locator(".detail-tools").get_by_role("button", name=name).click()
+            page.locator("#announcements", has_text="copied").first.wait_for()
+        for name in ("Patterns", "Statistics"):
+            page.get_by_role("button", name=name).click()
+            settle(page)
+        page.get_by_role("button", name="User").click()
+        assert page.locator(".menu:popover-open .menu-item").all_inner_texts() == [
+            "Log in\nto see more",
+            "Forget the link",
+        ]
+        page.get_by_role("link", name="Log in").click()
+        page.get_by_text("Your link shows the records of one search").wait_for()
+        assert not refused
+    finally:
+        context.close()

@@ -18,6 +18,8 @@ from prefork_logd.web.page_files import PageFiles
 from prefork_logd.web.shares import PATH, Shares
 from prefork_logd.web.tokens import Tokens
 from prefork_logd.web.users import find_user
+from tests.support.page import make_settings, seed
+from tests.support.stores import line
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -229,6 +231,18 @@ def test_a_share_link_has_absolute_times(state_dir: Path) -> None:
     assert float(bounds.until[1:]) == pytest.approx(now, abs=60)
     assert bounds.expires == pytest.approx(now + 3600, abs=60)
     assert run(state_dir, "share").stdout.startswith(f"http://127.0.0.1:9021{PATH}")
+
+
+def test_a_share_link_keeps_records_of_clocks_that_are_ahead(state_dir: Path) -> None:
+    """They are there now; those that arrive later are left out, as far as the store can be searched."""
+    settings = make_settings(state_dir)
+    now = time.time()
+    seed(settings, [line(now - 4, msg="ahead", created=now + 600)])
+    url = run(state_dir, "share", "ahead", "--since", "2h").stdout.strip()
+    bounds = Shares(PageFiles(state_dir), 86_400).read(url.rpartition("/")[2])
+    assert bounds is not None
+    assert bounds.q.startswith("(ahead) -received>=")
+    assert now + 600 < float(bounds.until[1:]) < now + 601
 
 
 def test_share_links_can_be_withdrawn(state_dir: Path) -> None:

@@ -96,7 +96,7 @@ def test_failures_are_reported(status: int, is_failure: bool) -> None:
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    answer(lambda *given: Guard(refuse, lambda: failures.append(status))(*given), body(b""))
+    answer(Guard(refuse, lambda: failures.append(status)), body(b""))
     assert failures == [status] * is_failure
 
 

@@ -6,6 +6,7 @@ import re
 import socket
 import stat
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -487,6 +488,22 @@ def test_a_share_link_shows_its_records_only(page: Served) -> None:
         log_in(client)
         client.get(f"/share/{text}")
         assert client.get(SESSION).json()["user"] == "ada"
+
+
+def test_the_reader_of_a_share_link_sees_no_views_that_are_refused(page: Served) -> None:
+    """The others lead to the log-in, which says why, and back to the view."""
+    text, _ = Shares(files(page), 3600).sign("level>=ERROR", 1.5, 2.5)
+    with page.client() as client:
+        client.get(f"/share/{text}")
+        found = client.get("/").text
+        assert ('data-role="share"' in found, re.findall(r'<a href="(/\w*)"', found)) == (True, ["/", "/tail"])
+        for path in ("/errors", "/errors/g1:0", "/alerts?rule=a%2fb", "/system"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.headers["location"]) == (303, f"/login?next={quote(path, safe='')}")
+        assert "Your link shows the records of one search" in client.get(answer.headers["location"]).text
+        log_in(client)
+        found = client.get("/system").text
+        assert ('data-role="admin"' in found, len(re.findall(r'<a href="(/\w*)"', found))) == (True, 5)
 
 
 def test_a_share_link_without_a_beginning_shows_all_records(page: Served) -> None:

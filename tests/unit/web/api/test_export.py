@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 def test_a_query_that_is_too_heavy_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records of one time cannot be read in parts: the answer says how to narrow the query, also by `query --server`."""
+    """Records of one time cannot be read in parts: the answer says how to narrow the query, also that of `query`."""
     monkeypatch.setattr(parquet_search, "MEMORY_BYTES", 32 << 20)
     monkeypatch.setattr(parquet_search.engine, "spill_directory", lambda: None)
     made, chance = make_settings(tmp_path), random.Random(1)

@@ -11,8 +11,8 @@ import pytest
 from prefork_logd.web.api.endpoint import MOST_BODY_BYTES
 from prefork_logd.web.page_files import PageFiles
 from prefork_logd.web.shares import Shares
-from tests.support.page import Anybody, Client, bounds, make_page, make_settings
-from tests.support.stores import NOW
+from tests.support.page import Anybody, Client, bounds, make_page, make_settings, seed
+from tests.support.stores import NOW, line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +130,20 @@ def test_what_cannot_be_shared_is_refused(client: Client, body: dict[str, Any], 
     answer = post(client, "/shares", **body)
     assert answer.status_code == 400
     assert part in answer.json()["error"]["message"]
+
+
+def test_a_link_keeps_records_of_clocks_that_are_ahead(tmp_path: Path) -> None:
+    """Without an end of its own it has those that were there when it was made, whatever their time."""
+    settings = make_settings(tmp_path)
+    now = time.time()
+    seed(settings, [line(now - 5, msg="in time"), line(now - 4, msg="ahead", created=now + 600)])
+    with contextlib.closing(Client(make_page(settings))) as client:
+        url = post(client, "/shares", q="ahead OR time", since="1h").json()["url"]
+    seed(settings, [line(time.time() + 1, msg="later, ahead", created=now + 300)], 2)
+    link = Shares(PageFiles(tmp_path), settings.web.share_lifetime_s).read(url.rpartition("/")[2])
+    with contextlib.closing(Client(make_page(settings, Anybody(("view",), link)))) as client:
+        found = client.get("/records", order="oldest").json()["records"]
+        assert [one["record"]["message"] for one in found] == ["in time", "ahead"]
 
 
 def test_a_share_shares_nothing(tmp_path: Path) -> None:
