@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prefork_logd.config.settings import Settings
-    from prefork_logd.query.filters import Filters
     from prefork_logd.query.lasting import Lasting
+    from prefork_logd.query.tree import Node
     from prefork_logd.web.page_files import PageFiles
 
 LEAST_PASSWORD = 8
@@ -174,7 +174,6 @@ def share(
     The link needs no log-in, is read-only, and expires.
     """
     from prefork_logd.cli.query import carried_levels
-    from prefork_logd.query.filters import Filters
     from prefork_logd.query.language import parse
     from prefork_logd.query.times import parse_time
     from prefork_logd.web.shares import PATH, Shares, store_of_link
@@ -192,8 +191,7 @@ def share(
             tree = parse(text, now=now, carried=lambda: carried_levels(flags, store))
             start, stop = parse_time(since, now) if since else None, parse_time(until, now) if until else None
             if stop is None:
-                filters = Filters(since=start, tree=tree).with_range()
-                text, stop = _until_now(settings, store, text, filters, now)
+                text, stop = _until_now(settings, store, text, (start, tree), now)
             signed, expires = shares.sign(text, start, stop, lifetime_s, store_of_link(settings, store))
         except ValueError as error:
             raise click.UsageError(str(error)) from error
@@ -202,13 +200,20 @@ def share(
     return ExitStatus.OK
 
 
-def _until_now(settings: Settings, store: str | None, text: str, filters: Filters, now: float) -> Lasting:
-    """Return the query and the end of a link to the records that there are now; without a store those until now."""
+def _until_now(
+    settings: Settings, store: str | None, text: str, read: tuple[float | None, Node], now: float
+) -> Lasting:
+    """Return the query and the end of a link to the records that there are now; without a store those until now.
+
+    `read` are the beginning and the tree of the query `text`.
+    """
+    from prefork_logd.query.filters import Filters
     from prefork_logd.query.lasting import Lasting, make_lasting
     from prefork_logd.stores.registry import open_chosen
 
     try:
         with contextlib.closing(open_chosen(settings, store)) as search:
+            filters = Filters(since=read[0], tree=read[1]).with_range()
             return make_lasting(search, text, filters, now)
     except StoreError:
         return Lasting(text, now)
