@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
 
+from prefork_logd.web.attempts import address_key
 from prefork_logd.web.gate import path_of
 from prefork_logd.web.guard import is_stream
 from prefork_logd.web.places import BusyError, Places
@@ -52,12 +53,13 @@ class RequestTurns:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         conn = HTTPConnection(scope)
-        user = conn.user
+        # None on an address that serves metrics alone.
+        user = scope.get("user")
         if isinstance(user, Visitor) and user.bounds is None:
             places, name = self._places, f"{user.by}:{user.username}"
         else:
             # A share link may have many readers.
-            places, name = self._of_strangers, self._proxies.client(scope)
+            places, name = self._of_strangers, address_key(self._proxies.client(scope))
         try:
             await places.take(name, scope.get(EARLIER, 0))
         except BusyError:

@@ -13,12 +13,18 @@ import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from prefork_logd.web.attempts import address_key
+from prefork_logd.web.proxies import UNIX
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-UNIX = "unix"
-"""Stands for the peers of Unix sockets, which have no address."""
 LEAST_OF_ONE = 8
+
+
+def client_of(address: Any) -> str:
+    """Return the text under which the other end of a connection counts: its address, of IPv6 its network of 64 bits."""
+    return address_key(str(address[0])) if isinstance(address, tuple) else UNIX
 
 
 class Admission:
@@ -57,7 +63,7 @@ class Listener(socket.socket):
     def accept(self) -> tuple[socket.socket, Any]:
         """Return the next connection and its address. Raises BlockingIOError if there is none, or if it was closed."""
         accepted, address = super().accept()
-        host = address[0] if isinstance(address, tuple) else UNIX
+        host = client_of(address)
         if not self._admission.take(host):
             accepted.close()
             raise BlockingIOError

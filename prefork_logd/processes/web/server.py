@@ -3,8 +3,8 @@
 Owns the bounds of a connection, and the order of the end. Does not know the application.
 
 uvicorn leaves to a proxy what this process has to do itself: a bound on connections (listener.py), bounds on the heads
-of requests (heads.py) and on their time, a bound on the time of a client that does not read, and an end that does not
-wait for endless streams.
+of requests (heads.py), on TLS handshakes (handshakes.py) and on the time of both (turns.py), a bound on the time of a
+client that does not read, and an end that does not wait for endless streams.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from prefork_logd.errors import ProcessError
-from prefork_logd.processes.web.heads import BoundedHeads, HeadTurns
-from prefork_logd.processes.web.listener import UNIX, Admission, Listener
+from prefork_logd.processes.web.handshakes import PacedHandshake
+from prefork_logd.processes.web.heads import BoundedHeads
+from prefork_logd.processes.web.listener import Admission, Listener, client_of
+from prefork_logd.processes.web.turns import Turns
 from prefork_logd.web.guard import Guard
 from prefork_logd.web.request_turns import EARLIER
 
@@ -50,7 +52,7 @@ class _BoundedProtocol(H11Protocol):
     """Bytes that wait for a client, of each connection where they are too many; the oldest such connection first."""
     most_unsent = 0
 
-    turns: HeadTurns
+    turns: Turns
     """Shared by all connections of a server."""
 
     def __init__(self, *config: Any, **rest: Any) -> None:
@@ -69,7 +71,7 @@ class _BoundedProtocol(H11Protocol):
         super().connection_made(transport)
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
-        self.peer_address = self.client[0] if self.client else UNIX
+        self.peer_address = client_of(self.client)
         self._expect_head()
 
     def _expect_head(self) -> None:
@@ -132,8 +134,21 @@ class _BoundedProtocol(H11Protocol):
 
 def _make_protocol(settings: WebSettings) -> type[_BoundedProtocol]:
     """Return the class of the connections of one server, with its bounds."""
-    bounds = {"turns": HeadTurns(), "unsent": {}, "most_unsent": settings.memory_bytes // UNSENT_SHARE}
+    bounds = {"turns": Turns(), "unsent": {}, "most_unsent": settings.memory_bytes // UNSENT_SHARE}
     return type("PageProtocol", (_BoundedProtocol,), bounds)
+
+
+def _encrypt(config: uvicorn.Config) -> None:
+    """Let the connections of a server go through TLS in turns, in place of asyncio's way, if it has a certificate."""
+    context, config.ssl = config.ssl, None
+    if context is None:
+        return
+    turns, make_application = Turns(), config.http_protocol_class
+
+    def make(**given: Any) -> PacedHandshake:
+        return PacedHandshake(asyncio.get_running_loop(), make_application(**given), context, turns)
+
+    config.http_protocol_class = make  # type: ignore[assignment]
 
 
 class PageServer(uvicorn.Server):
@@ -173,6 +188,7 @@ class PageServer(uvicorn.Server):
             # The master has checked the pair; it may have been replaced since.
             why = error.strerror or str(error)
             raise ProcessError(f"web.certificate, web.key: cannot be used: {why}; name a matching pair") from error
+        _encrypt(config)
         super().__init__(config)
 
     async def run_until_ended(self, ready: Callable[[], None], drain_s: float) -> None:

@@ -32,9 +32,12 @@ from prefork_logd.system.log import LOGGER, RateLimitedLog, describe_bug, log_un
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from starlette.types import ASGIApp
 
     from prefork_logd.config.settings import Settings
+    from prefork_logd.config.web import WebSettings
     from prefork_logd.processes.web.server import PageServer
     from prefork_logd.web.context import PageContext
 
@@ -146,12 +149,11 @@ class WebProcess:
     def _make_metrics(self) -> PageServer:
         # A metrics address alone needs neither stores nor the page.
         from prefork_logd.processes.web.server import PageServer  # noqa: PLC0415
-        from prefork_logd.web.monitoring import make_application  # noqa: PLC0415
 
         bounds = msgspec.structs.replace(
             self._settings.web, certificate="", key="", max_connections=METRICS_CONNECTIONS
         )
-        return PageServer(make_application(self._status), bounds, list(self._metrics_sockets))
+        return PageServer(metrics_application(self._status, bounds), bounds, list(self._metrics_sockets))
 
     def _end(self) -> None:
         """End as soon as the requests that are under way have ended."""
@@ -190,6 +192,15 @@ class WebProcess:
     def _end_at_once(self) -> None:
         """End without regard to requests that are under way: the master has gone, or stops fast."""
         os._exit(0)
+
+
+def metrics_application(status: Callable[[], Awaitable[dict[str, Any]]], settings: WebSettings) -> ASGIApp:
+    """Return the application of the addresses of `[metrics]`, whose requests take turns like those of the page."""
+    from prefork_logd.web.monitoring import make_application  # noqa: PLC0415 - see _make_page
+    from prefork_logd.web.proxies import Proxies  # noqa: PLC0415
+    from prefork_logd.web.request_turns import RequestTurns  # noqa: PLC0415
+
+    return RequestTurns(make_application(status), Proxies(settings), settings.max_connections)
 
 
 def _free(context: PageContext) -> None:

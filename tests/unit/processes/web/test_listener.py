@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from prefork_logd.processes.web.listener import LEAST_OF_ONE, Admission, Listener
+from prefork_logd.processes.web.listener import LEAST_OF_ONE, Admission, Listener, client_of
 
 
 def test_one_address_has_half_of_the_room() -> None:
@@ -45,3 +45,19 @@ def test_a_connection_counts_until_its_end(is_forgotten: bool) -> None:
         accepted.append(listening.accept()[0])
         for one in accepted:
             one.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [
+        (("10.0.0.1", 5), "10.0.0.1"),
+        (("::ffff:10.0.0.1", 5, 0, 0), "10.0.0.1"),
+        (("2001:db8:0:1::7", 5, 0, 0), "2001:db8:0:1::/64"),
+        (("fe80::1%eth0", 5, 0, 3), "fe80::/64"),
+        ("", "unix"),
+        (None, "unix"),
+    ],
+)
+def test_a_host_counts_once(address: object, client: str) -> None:
+    """However many of the addresses of its network of IPv6 it uses."""
+    assert client_of(address) == client

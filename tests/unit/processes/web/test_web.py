@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
@@ -17,7 +18,9 @@ from prefork_logd.config.load import loads
 from prefork_logd.ipc.messages import Alive, Drain, Probe, Ready, Reopen
 from prefork_logd.ipc.scoreboard import PAGE_SLOT, Field, Scoreboard
 from prefork_logd.processes.search_limits import NICENESS
-from prefork_logd.processes.web.web import FAILED, WebProcess
+from prefork_logd.processes.web.web import FAILED, WebProcess, metrics_application
+from prefork_logd.web import request_turns
+from prefork_logd.web.request_turns import STRANGERS_AT_ONCE
 from tests.support.forked import MEMORY_BYTES, ForkedProcess
 from tests.support.harness import wait_for
 
@@ -124,3 +127,41 @@ def test_libraries_can_be_imported_before_the_user_changes() -> None:
         )
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_an_address_of_metrics_answers_few_requests_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of one address wait for each other, and those of another one come next."""
+    monkeypatch.setattr(request_turns, "YOUNG_S", 1000.0)
+    asked: list[asyncio.Future[dict[str, Any]]] = []
+    settings = loads("", "", {}).web
+
+    async def status() -> dict[str, Any]:
+        asked.append(asyncio.get_running_loop().create_future())
+        return await asked[-1]
+
+    async def main() -> None:
+        app = metrics_application(status, settings)
+        transports = [httpx.ASGITransport(app, client=(host, 1)) for host in ("2001:db8::1", "2001:db8::2", "10.0.0.1")]
+        clients = [httpx.AsyncClient(transport=one, base_url="http://metrics") for one in transports]
+        order: list[int] = []
+
+        async def ask(number: int) -> None:
+            answer = await clients[number].get("/healthz")
+            assert answer.text == "ok\n"
+            order.append(number)
+
+        asks = [asyncio.ensure_future(ask(number)) for number in (0, 0, 0, 1, 1, 1, 2)]
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert len(asked) == STRANGERS_AT_ONCE
+        while not all(one.done() for one in asks):
+            for one in asked:
+                if not one.done():
+                    one.set_result({})
+                    break
+            await asyncio.sleep(0)
+        assert order.index(2) <= 3
+        for client in clients:
+            await client.aclose()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
