@@ -5,9 +5,10 @@ Knows nothing of classes: the values are plain data.
 from __future__ import absolute_import, division
 
 from ._compat import PY2, TEXT, text_of
+from ._messages import OWN_ATTRIBUTES
 from ._pickler import dump_plain
 from ._usual import PLAIN_KINDS
-from ._values import REST
+from ._values import MOST_PATHS, MOST_VALUES, REST
 
 TRUNCATED = "prefork_logd.truncated"
 """The attribute with the paths of what was cut; the collector stores it as the field `truncated`."""
@@ -30,22 +31,28 @@ _KEPT = ("name", "levelno", "levelname", "created", "process")
 
 
 def add_truncated(attributes, paths):
-    """Add paths to those of the record."""
+    """Add paths to those of the record: as many as the collector keeps, and then a mark."""
     known = attributes.get(TRUNCATED)
-    known = list(known) if isinstance(known, list) else []
-    attributes[TRUNCATED] = known + [path for path in paths if path not in known]
+    known = known[:] if isinstance(known, list) else []
+    for path in paths:
+        if len(known) > MOST_PATHS:
+            break
+        if path not in known:
+            known.append(path if len(known) < MOST_PATHS else REST)
+    attributes[TRUNCATED] = known
 
 
 def cut_record(attributes, max_bytes, protocol):
     """Return a pickle of at most max_bytes, with the largest values cut. Changes `attributes`. Raises nothing."""
     room = max_bytes - _MARKS if max_bytes > 2 * _MARKS else max_bytes // 2
+    _drop_attributes(attributes)
     for _ in range(3):
         sizes = dict((name, _size(value)) for name, value in attributes.items() if name != TRUNCATED)
         share = _share(sizes, room - sum(len(name) + 4 for name in sizes))
-        for name, size in sizes.items():
-            if size > share:
-                attributes[name] = _cut(attributes[name], max(share, _LEAST), name)
-                add_truncated(attributes, [_FIELDS.get(name) or u"extra." + text_of(name)[:_LEAST]])
+        large = [name for name, size in sizes.items() if size > share]
+        for name in large:
+            attributes[name] = _cut(attributes[name], max(share, _LEAST), name)
+        add_truncated(attributes, [_FIELDS.get(name) or u"extra." + text_of(name)[:_LEAST] for name in large])
         data = dump_plain(attributes, protocol)
         if len(data) <= max_bytes:
             return data
@@ -54,6 +61,18 @@ def cut_record(attributes, max_bytes, protocol):
     kept["msg"] = u"(a record of more than %d bytes, too many values to keep)" % max_bytes
     kept[TRUNCATED] = [u"extra"]
     return dump_plain(kept, protocol)
+
+
+def _drop_attributes(attributes):
+    """Keep the first MOST_VALUES of a record's additional attributes, and count the others."""
+    if len(attributes) <= MOST_VALUES:
+        return
+    more = [name for name in attributes if name not in OWN_ATTRIBUTES and name not in _FIELDS and name != TRUNCATED]
+    for name in more[MOST_VALUES:]:
+        del attributes[name]
+    if len(more) > MOST_VALUES:
+        attributes[REST] = len(more) - MOST_VALUES
+        add_truncated(attributes, [u"extra"])
 
 
 def _size(value):

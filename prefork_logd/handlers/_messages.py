@@ -4,10 +4,13 @@ Knows structlog's ProcessorFormatter and loguru's sink by what they put into a L
 """
 from __future__ import absolute_import, division
 
+import logging
 import sys
 
 from ._compat import text_of
 
+OWN_ATTRIBUTES = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime"}
+"""The names of a LogRecord's own attributes."""
 _TEXT_KEYS = ("event", "message", "msg")
 _STRUCTLOG = ("_logger", "_name", "_record", "_from_structlog")
 
@@ -30,7 +33,7 @@ def spread_message(attributes, message):
             attributes["msg"] = text_of(fields.pop(key))
             break
     else:
-        attributes["msg"] = u", ".join(text_of(key) for key in fields)
+        attributes["msg"] = u", ".join(text_of(key) for key in fields) or u"{}"
     spread(attributes, fields)
 
 

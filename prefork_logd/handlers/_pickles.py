@@ -11,7 +11,7 @@ import traceback
 from ._compat import PY2, TEXT, text_of
 from ._cutting import TRUNCATED, add_truncated, cut_record
 from ._exceptions import describe_exceptions
-from ._messages import spread_extra, spread_message
+from ._messages import OWN_ATTRIBUTES, spread_extra, spread_message
 from ._pickler import NAMES_CLASS, dump_plain, make_pickler
 from ._usual import PLAIN_IDS, PLAIN_KINDS, read_usual
 from ._values import Reading
@@ -24,8 +24,6 @@ _LogRecord = logging.LogRecord
 _DEFAULT_FORMATTER = logging.Formatter()
 _NO_TRACEBACKS = (None, "", "\n")
 """Values of `exc_text` beside an exception that are not its traceback; loguru sets the last one."""
-_OWN_ATTRIBUTES = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime"}
-"""The names of a LogRecord's own attributes."""
 _EXCEPTION = "prefork_logd.exception"
 _MOST_NAMES = 1000
 _not_plain = set()  # names of attributes with values that were not plain: such will come again
@@ -51,7 +49,7 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None, is_shor
             if attributes["args"]:
                 attributes["msg"] = message % attributes["args"]
                 attributes["prefork_logd.msg"] = message
-        elif isinstance(message, dict) and not attributes["args"]:
+        elif issubclass(type(message), dict) and not attributes["args"]:
             spread_message(attributes, message)
         else:
             attributes["msg"] = record.getMessage()
@@ -190,7 +188,7 @@ def _make_plain(attributes, default, done=()):
             attributes[key] = value
         if id(type(value)) in PLAIN_IDS or key in done:
             continue
-        if key in _OWN_ATTRIBUTES:
+        if key in OWN_ATTRIBUTES:
             attributes[key] = text_of(value)
             continue
         attributes[key] = reading.attribute(text_of(key), value)
@@ -208,8 +206,10 @@ def _note_truncated(attributes, reading):
 
 
 def _unformatted(record):
-    """Return the text of a message that does not fit its arguments."""
+    """Return the text of a message that does not fit its arguments, or has no text of its own."""
     args = record.args
+    if not args:
+        return text_of(record.msg)
     shown = u", ".join(text_of(arg) for arg in args) if isinstance(args, tuple) else text_of(args)
     return u"%s (not formatted: its arguments do not fit: %s)" % (text_of(record.msg), shown)
 

@@ -9,7 +9,8 @@ import collections
 import datetime as dt
 
 from ._compat import TEXT
-from ._readers import class_name, has_base, read_member, reader_of, root_and_name, shown
+from ._readers import read_clock, read_member, reader_of
+from ._texts import class_name, has_base, root_and_name, shown
 
 PLAIN_KINDS = frozenset([type(None), bool, int, float, str, bytes, TEXT, type(1 << 64)])
 """Classes whose objects are sent as they are."""
@@ -115,6 +116,11 @@ def _time_text(value):
     return value.isoformat() if zone is None or _is_usual_zone(zone) else None
 
 
+def _clock_text(value):
+    zone = value.tzinfo
+    return read_clock(value) if zone is None or _is_usual_zone(zone) else None
+
+
 def _is_usual_zone(zone):
     kind = type(zone)
     known = _zones.get(id(kind))
@@ -170,6 +176,6 @@ _CONTAINERS = {
 _EXACT = (
     (dt.datetime, _time_text),
     (dt.date, dt.date.isoformat),
-    (dt.time, _time_text),
+    (dt.time, _clock_text),
     (dt.timedelta, dt.timedelta.total_seconds),
 )

@@ -10,20 +10,28 @@ from itertools import islice
 
 from ._clock import monotonic
 from ._compat import text_of
-from ._readers import Fields, describe_object, reader_of
+from ._fields import Fields
+from ._readers import REST, reader_of
+from ._texts import Shortened, describe_object
 from ._usual import PLAIN_IDS, read_one
 
-CUT, REST, CYCLE = u"<truncated>", u"...", u"<cycle>"
-"""In the place of a value that was left out; key of the number of those that were; a value within itself."""
+CUT, CYCLE = u"<truncated>", u"<cycle>"
+"""In the place of a value that was left out; a value within itself."""
 _SEQUENCE_IDS = frozenset(map(id, (list, tuple, set, frozenset, collections.deque)))
-_MOST_VALUES = 10000
+MOST_VALUES = 10000
 _LEAST_VALUES = 100
 """How many values an attribute may have although the others have used up the budget; together as many once more."""
 _MOST_DEPTH = 20
 _MOST_CALLS_S = 0.1
 """How long the code of classes may be called for one record. Checked between two values: a call is not interrupted."""
-_MOST_PATHS = 32
+MOST_PATHS = 32
 _MOST_KEY = 256
+
+
+def _rest_of(values):
+    """Return how many values a reader has left out of an object, which has a key for them."""
+    rest = values.get(REST)
+    return rest if type(rest) is int else 0
 
 
 class Reading(object):
@@ -32,7 +40,7 @@ class Reading(object):
     def __init__(self, default=None):
         """Take a function that is asked first for each value of a class that is not a plain one, or None."""
         self._default = default
-        self._left = self._reserve = _MOST_VALUES
+        self._left = self._reserve = MOST_VALUES
         self._deadline = None
         self._open = set()  # ids of the values that are being read
         self._path = []
@@ -74,7 +82,7 @@ class Reading(object):
 
     def note(self):
         """Take note that something was left out where this reads."""
-        if len(self.truncated) < _MOST_PATHS:
+        if len(self.truncated) < MOST_PATHS:
             path = u".".join(self._path)
             if path not in self.truncated:
                 self.truncated.append(path)
@@ -95,7 +103,7 @@ class Reading(object):
         # All at once: another thread may change it meanwhile.
         for key, value in list(islice(values.items(), self._left + 1)):
             if self._left <= 0:
-                result[REST] = len(values) - len(result)
+                result[REST] = len(values) - len(result) + max(_rest_of(values) - 1, 0)
                 self.note()
                 break
             self._left -= 1
@@ -135,6 +143,9 @@ class Reading(object):
                 return self._plain(replaced)
         read = reader_of(kind)
         found = describe_object(value) if read is None else read(value)
+        if type(found) is Shortened:
+            self.note()
+            found = found.data
         if type(found) is Fields:
             return self._fields(found)
         return self._plain(found if type(found) is not kind else describe_object(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -91,4 +92,21 @@ def test_a_text_is_cut_between_characters(text: str, room: int, head: float) -> 
 def test_a_record_of_too_many_attributes_says_so(most: int) -> None:
     found = cut("m", most=most, **{f"attribute {number}": number for number in range(3_000)})
     assert "too many values to keep" in found["msg"]
+    assert found["prefork_logd.truncated"] == ["extra"]
+
+
+def test_the_paths_of_many_cut_values_are_bounded() -> None:
+    found = cut("m", most=300_000, **{f"text {number}": f"{number:02000}" for number in range(500)})
+    assert len(found["prefork_logd.truncated"]) == 33
+    assert found["prefork_logd.truncated"][-1] == "..."
+
+
+def test_a_hundred_thousand_attributes_take_no_longer_than_they_are() -> None:
+    """Within `log.info` of a service: the square of their number would take minutes."""
+    fields = {f"a number {number:09}": number for number in range(100_000)}
+    began_s = time.process_time()
+    found = cut("m", **fields)
+    assert time.process_time() - began_s < 10
+    assert (found["msg"], found["name"], found["a number 000009000"]) == ("m", "shop", 9_000)
+    assert found["..."] == 90_000
     assert found["prefork_logd.truncated"] == ["extra"]

@@ -332,3 +332,25 @@ def test_threads_pickle_at_the_same_time() -> None:
     for one in threads:
         one.join()
     assert not wrong
+
+
+def test_a_message_without_a_text_of_its_own() -> None:
+    """It has no arguments that might not fit, and an object is no dict because it says so."""
+
+    class Odd:
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+        __repr__ = __str__
+
+    class Disguised:
+        @property
+        def __class__(self) -> type:  # type: ignore[override]
+            return dict
+
+        def __str__(self) -> str:
+            return "a disguise"
+
+    assert pickle.loads(make_pickle(record(Odd())))["msg"] == "<Odd>"
+    assert pickle.loads(make_pickle(record(Disguised())))["msg"] == "a disguise"
+    assert pickle.loads(make_pickle(record({})))["msg"] == "{}"
