@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -110,52 +110,54 @@ class NotARecord(RecordRejected, ValueError):  # noqa: N818 - a verdict, too
 _REMEDIES = {
     errno.EACCES: "use the account that it belongs to, or root, or give this user the right",
     errno.EPERM: "use the account that it belongs to, or root",
-    errno.ENOSPC: "make room",
+    errno.ENOENT: "create it, or name another",
+    errno.ENOTDIR: "name a path whose directories are directories",
+    errno.EISDIR: "name a file",
+    errno.EEXIST: "move away what is there",
+    errno.ELOOP: "remove the link, or name a path without links",
+    errno.ENOSPC: "make room (`df` and `df -i` show what is full)",
     errno.EDQUOT: "make room, or raise the quota",
     errno.EROFS: "mount the file system writable, or name another place",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
     errno.ENOMEM: "free memory, or raise its limit",
     errno.EAGAIN: "end other processes, or raise the limit of processes (ulimit -u)",
-    errno.ENOENT: "create it, or name another",
-    errno.ENOTDIR: "name a path whose directories are directories",
     errno.EIO: "the disk or the terminal fails; see the kernel's log (dmesg)",
 }
+"""By error number, for the person whose command was refused."""
+
+_COLLECTOR_REMEDIES = _REMEDIES | {
+    errno.EACCES: "give the collector's user the right to write there, or name another path",
+    errno.EPERM: "give the collector's user the right to change it (an attribute of chattr(1) may forbid that)",
+    errno.ENOENT: "put its directory back, or name another path",
+}
+"""For people who find in a log that the collector was refused: it runs already, as a user of its own."""
 
 
 def describe_refusal(error: OSError) -> str:
-    """Return the reason of a refusal of the host and its remedy, such as "No space left on device; make room"."""
+    """Return the reason of a refusal of the host and its remedy, such as "Disk quota exceeded; make room, ..."."""
     return f"{error.strerror or error}{remedy_for(error.errno)}"
 
 
 def remedy_for(number: int | None) -> str:
-    """Return the end of a sentence with the remedy for an error number, such as "; make room"; empty for none."""
-    remedy = _REMEDIES.get(number or 0, "")
-    return f"; {remedy}" if remedy else ""
-
-
-_OUTPUT_REMEDIES = {
-    errno.EACCES: "; give the collector's user the right to write there, or choose another path",
-    errno.EPERM: "; give the collector's user the right to change it (an attribute of chattr(1) may forbid that)",
-    errno.ENOENT: "; put its directory back, or choose another path",
-    errno.EROFS: "; choose a path on a file system that can be written",
-    errno.EISDIR: "; choose the path of a file",
-    errno.EEXIST: "; move away what is there",
-    errno.ENOTDIR: "; choose a path whose directories are directories",
-    errno.ENOSPC: "; make room (`df` and `df -i` show what is full)",
-    errno.EDQUOT: "; make room, or raise the quota of the collector's user",
-}
+    """Return the end of a sentence with the remedy for an error number, such as "; name a file"; empty for none."""
+    return _ending(_REMEDIES, number)
 
 
 def file_reason(number: int) -> str:
-    """Return why a call about a file failed, by its errno(3), and the remedy if there is one."""
-    return f"{os.strerror(number)}{_OUTPUT_REMEDIES.get(number, '')}"
+    """Return why a call of the collector about a file failed, by its errno(3), and the remedy if there is one."""
+    return f"{os.strerror(number)}{_ending(_COLLECTOR_REMEDIES, number)}"
 
 
 def file_problem(error: OSError) -> str:
-    """Return the file of a failed call, if it is known, the reason and the remedy."""
-    reason = file_reason(error.errno) if error.errno else str(error)
+    """Return the file of a failed call of the collector, if it is known, the reason and the remedy."""
+    reason = f"{error.strerror or error}{_ending(_COLLECTOR_REMEDIES, error.errno)}"
     return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _ending(remedies: Mapping[int, str], number: int | None) -> str:
+    remedy = remedies.get(number or 0, "")
+    return f"; {remedy}" if remedy else ""
 
 
 class OutputError(LogdError):
@@ -165,7 +167,7 @@ class OutputError(LogdError):
         self.path = path
         self.operation = operation
         self.errno = error.errno
-        self.reason = f"{error.strerror}{_OUTPUT_REMEDIES.get(error.errno or 0, '')}"
+        self.reason = f"{error.strerror}{_ending(_COLLECTOR_REMEDIES, error.errno)}"
         """The reason and the remedy, without the path."""
         super().__init__(f"{path}: cannot {operation}: {self.reason}")
 

@@ -50,19 +50,21 @@ class Opened(NamedTuple):
         return bool(self.changed_directories)
 
 
-def open_path(path: str, mode: int, held: tuple[int, Identity | None] = (-1, None), base: str = "") -> Opened:
+def open_path(
+    path: str, mode: int, held: tuple[int, Identity | None] = (-1, None), base: str = "", home: str = ""
+) -> Opened:
     """Open a file for appending: create it and its directories, lock it, and cut away a torn last line.
 
     `held`: an open descriptor and the identity of its file; if the path leads to that file, the descriptor is
     duplicated and keeps its lock. `base`: a directory above the file, below which no symbolic link is followed, and
-    only a regular file is opened; "": links are followed. Raises OSError; then nothing is left open, but directories
-    may have been created.
+    only a regular file is opened; "": links are followed. `home`: a directory that is never made, as for
+    `make_directories`. Raises OSError; then nothing is left open, but directories may have been created.
     """
     changed_directories: list[str] = []
     if base:
-        fd = _open_beneath(base, path, mode, changed_directories)
+        fd = _open_beneath(base, path, mode, changed_directories, home)
     else:
-        fd = _open_or_create(path, mode, changed_directories)
+        fd = _open_or_create(path, mode, changed_directories, home)
     try:
         status = os.fstat(fd)
         identity = Identity(status.st_dev, status.st_ino)
@@ -125,7 +127,7 @@ def directory_mode(mode: int) -> int:
     return (mode | (mode & 0o444) >> 2 | 0o700) & 0o775
 
 
-def _open_or_create(path: str, mode: int, changed_directories: list[str]) -> int:
+def _open_or_create(path: str, mode: int, changed_directories: list[str], home: str) -> int:
     try:
         # Reading is for the torn line, and to rescue the lines of a removed file. A FIFO is opened for writing only:
         # with a reading end of our own, open(2) would not report that it has no other reader (fifo(7)).
@@ -140,7 +142,7 @@ def _open_or_create(path: str, mode: int, changed_directories: list[str]) -> int
     # A link to a file that does not exist yet: create the file that it points to.
     target = os.path.realpath(path)
     directory = Path(target).parent
-    make_directories(directory, directory_mode(mode), changed_directories)
+    make_directories(directory, directory_mode(mode), changed_directories, home)
     fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, mode)
     changed_directories.append(str(directory))
     try:
@@ -151,10 +153,15 @@ def _open_or_create(path: str, mode: int, changed_directories: list[str]) -> int
     return fd
 
 
-def make_directories(directory: Path, mode: int, changed_directories: list[str]) -> None:
-    """Make a directory and those above it, as far as they are missing; add those to be synced. Raises OSError."""
+def make_directories(directory: Path, mode: int, changed_directories: list[str], home: str = "") -> None:
+    """Make a directory and those above it, as far as they are missing; add those to be synced. Raises OSError.
+
+    `home`: the state directory. If it is missing it was moved or removed, and a new one would be in its way back.
+    """
     missing = []
     while not directory.is_dir():
+        if home and directory == Path(os.path.realpath(home)):
+            raise FileNotFoundError(errno.ENOENT, "the state directory was moved or removed", home)
         missing.append(directory)
         directory = directory.parent
     for path in reversed(missing):
@@ -166,13 +173,13 @@ def make_directories(directory: Path, mode: int, changed_directories: list[str])
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def _open_beneath(base: str, path: str, mode: int, changed_directories: list[str]) -> int:
+def _open_beneath(base: str, path: str, mode: int, changed_directories: list[str], home: str) -> int:
     """Open or create a file and its directories below `base`, without following a symbolic link on the way there.
 
     Whoever can write in one of these directories could otherwise lead us to any file.
     """
     if not Path(base).is_dir():
-        make_directories(Path(base), directory_mode(mode), changed_directories)
+        make_directories(Path(base), directory_mode(mode), changed_directories, home)
     *directories, name = path[len(base) :].strip("/").split("/")
     above, fd = base, os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -37,12 +37,14 @@ class OutputFile:
     No other process may append to the file: a failed append cuts it back to its previous length.
     """
 
-    def __init__(self, name: str, path: str, mode: int = 0o640, base: str = "") -> None:
+    def __init__(self, name: str, path: str, mode: int = 0o640, base: str = "", home: str = "") -> None:
         self.name = name
         self.path = path
         self.mode = mode
         self.base = base
         """The directory below which no symbolic link is followed (opening.py); "": links are followed."""
+        self._home = home
+        """The state directory, which is never made for the file; "": every directory is."""
         self.is_hasty = False
         """Whether a write to a stream with a slow reader is given up at once."""
         self.length = 0
@@ -106,7 +108,8 @@ class OutputFile:
         a failed append that still cannot be cut away, for a disk that cannot shorten a file must not block the new one.
         """
         try:
-            opened = open_path(self.path, self.mode, (self._fd, self.identity if self.is_regular else None), self.base)
+            held = (self._fd, self.identity if self.is_regular else None)
+            opened = open_path(self.path, self.mode, held, self.base, self._home)
         except OSError as error:
             raise self._failed("open", error) from error
         carried = 0

@@ -11,7 +11,7 @@ import os
 import resource
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from prefork_logd.errors import ExitStatus, ProcessError
+from prefork_logd.errors import ExitStatus, ProcessError, describe_refusal
 from prefork_logd.system.log import FILE_VARIABLE
 from prefork_logd.system.own_files import open_log
 from prefork_logd.system.privileges import acting_as
@@ -52,9 +52,10 @@ def detach(run: Callable[[Readiness], int], log_path: Path, user: str = "") -> d
         with acting_as(user):
             log = os.fdopen(open_log(log_path), "ab", buffering=0)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room" if full else "make the file and its directory writable, or give another --state-dir"
-        raise ProcessError(f"{log_path}: cannot write the collector's own log: {error.strerror}; {remedy}") from error
+        why = describe_refusal(error)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            why = f"{error.strerror}; make the file and its directory writable, or give another --state-dir"
+        raise ProcessError(f"{log_path}: cannot write the collector's own log: {why}") from error
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:

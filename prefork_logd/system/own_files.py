@@ -67,12 +67,12 @@ def _open(path: Path, flags: int, mode: int) -> int:
     except OSError as error:
         # ENXIO: a FIFO without a reader (open(2)).
         if error.errno == errno.ELOOP or (error.errno == errno.ENXIO and path.is_fifo()):
-            raise _refused(path, "a link" if error.errno == errno.ELOOP else "no regular file") from error
+            raise _refused(path, "a link" if error.errno == errno.ELOOP else "not a regular file") from error
         raise
     with _closed_on_error(fd):
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise _refused(path, "no regular file")
+            raise _refused(path, "not a regular file")
         if status.st_nlink > 1 and status.st_uid == 0 and path.parent.stat().st_uid != 0:
             raise _refused(path, "another name of a file of root (a hard link)")
     return fd
@@ -88,4 +88,5 @@ def _closed_on_error(fd: int) -> Iterator[None]:
 
 
 def _refused(path: Path, what: str) -> OSError:
-    return OSError(errno.ELOOP, f"it is {what}, which is not written; remove it", str(path))
+    number = errno.ELOOP if what == "a link" else errno.EEXIST
+    return OSError(number, f"it is {what}, which is neither read nor written", str(path))

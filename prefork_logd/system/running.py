@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.paths import CONTROL_SOCKET, PID_FILE
-from prefork_logd.errors import ProcessError
+from prefork_logd.errors import ProcessError, remedy_for
 from prefork_logd.system.own_files import open_to_read
 
 if TYPE_CHECKING:
@@ -218,4 +218,6 @@ def _peer(sock: socket.socket, owner: int) -> tuple[int, int]:
 def _remedy(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return "; the state directory belongs to another user; use that account or root, or give another --state-dir"
-    return "; give a directory with --state-dir" if isinstance(error, NotADirectoryError) else ""
+    if isinstance(error, NotADirectoryError):
+        return "; give a directory with --state-dir"
+    return remedy_for(error.errno)

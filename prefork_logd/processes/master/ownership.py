@@ -15,16 +15,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.output_paths import PathPattern
-from prefork_logd.config.paths import CONTROL_SOCKET, DEAD_LETTERS, JOURNAL_DIRECTORY, OWN_FILES
+from prefork_logd.config.paths import (
+    CONTROL_SOCKET,
+    DEAD_LETTERS,
+    JOURNAL_DIRECTORY,
+    LOG_FILE,
+    OWN_FILES,
+    PID_FILE,
+    WRITER_LOCK,
+)
 from prefork_logd.errors import ProcessError
 from prefork_logd.system.privileges import user_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from prefork_logd.config.settings import Settings
 
 _MOST_NAMED = 5
+NEVER_LINKS = frozenset({PID_FILE, LOG_FILE, WRITER_LOCK})
+"""Names of files that are not opened through a link, whoever owns its target (own_files.py)."""
 
 
 def require_own_files(settings: Settings) -> None:
@@ -46,6 +56,7 @@ def require_own_files(settings: Settings) -> None:
     foreign = {path: owner for path in _files(settings) if (owner := _foreign_owner(path)) is not None}
     if not foreign:
         return
+    _require_no_links(foreign, user)
     names = [str(path) for path in list(foreign)[:_MOST_NAMED]]
     more = f" and {len(foreign) - _MOST_NAMED} more" if len(foreign) > _MOST_NAMED else ""
     owners = ", ".join(sorted(set(foreign.values())))
@@ -55,6 +66,22 @@ def require_own_files(settings: Settings) -> None:
         f"these belong to {owners}, and user {user!r} cannot write them: {', '.join(names)}{more}; "
         f"do: chown -R {user}: {' '.join([*inside, *outside])}"
     )
+
+
+def _require_no_links(foreign: Mapping[Path, str], user: str) -> None:
+    """Raise ProcessError naming the links among these files: `chown -R` changes a link, and not the file behind it.
+
+    The remedy leaves the target to people: the user who may put links there may not give root's files away.
+    """
+    links = [path for path in foreign if path.is_symlink()]
+    if not links:
+        return
+    named = ", ".join(f"{path} leads to {os.path.realpath(path)} of {foreign[path]}" for path in links[:_MOST_NAMED])
+    more = f" and {len(links) - _MOST_NAMED} more" if len(links) > _MOST_NAMED else ""
+    remedy = f"rm {' '.join(shlex.quote(str(path)) for path in links)}"
+    targets = [shlex.quote(os.path.realpath(path)) for path in links if path.name not in NEVER_LINKS]
+    kept = f"; or, for a link that you have made, chown -R {user}: {' '.join(targets)}" if targets else ""
+    raise ProcessError(f"user {user!r} cannot write what these links lead to: {named}{more}; do: {remedy}{kept}")
 
 
 def _require_way(path: Path, user: str) -> None:

@@ -20,7 +20,7 @@ import time
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.paths import JOURNAL_DIRECTORY, dead_letters_path
-from prefork_logd.errors import StoreError, describe_unexpected
+from prefork_logd.errors import StoreError, describe_unexpected, file_problem
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.messages import AnyMessage, Drain, Ready, Reopen, StatusReport
 from prefork_logd.ipc.scoreboard import OPENED, SHIPPER_SLOT, Field, JournalField, Scoreboard, StoreField
@@ -158,6 +158,8 @@ class Shipper:
         if self._timer is not None:
             self._timer.cancel()
         try:
+            if self._store is None:
+                self._lock.require_place()
             if not self._lock.acquire():
                 self._later(OTHER_SHIPPER_S)
                 return
@@ -167,7 +169,7 @@ class Shipper:
         except StoreError as error:
             self._fail(str(error))
         except OSError as error:
-            self._fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            self._fail(file_problem(error))
         except Exception as error:  # noqa: BLE001 - an error of a store must not be the end of its shipper
             self._fail(f"unexpected {describe_unexpected(error)}")
 

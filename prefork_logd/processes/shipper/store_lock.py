@@ -23,6 +23,12 @@ class StoreLock:
         self._path = path
         self._is_taken = False
 
+    def require_place(self) -> None:
+        """Raise StoreError if the journal has gone: a store that is opened would make another state directory."""
+        if not self._path.parent.is_dir():
+            what = "is missing; if it or the state directory was moved, put it back; records wait in it meanwhile"
+            raise StoreError(f"{self._path.parent}: {what}")
+
     def acquire(self) -> bool:
         """Acquire the lock, unless this process has it; return False if another process does. Raises StoreError."""
         if self._is_taken:

@@ -41,8 +41,9 @@ class Output:
         board: Scoreboard,
         trouble: Trouble | None = None,
         path: str = "",
+        home: str = "",
     ) -> None:
-        """Write the output in a slot. `trouble` and `path` are those of one file of several."""
+        """Write the output in a slot. `trouble` and `path` are those of one file of several; `home`: see OutputFile."""
         self.is_expendable = output_id == REJECTED_OUTPUT
         """Whether it is never synced: rejected bytes of one client must not delay the records of others."""
         self.skips = settings.on_error == "skip"
@@ -50,7 +51,7 @@ class Output:
         self._skipping = Skipping(settings.name, DROPPING if self.is_expendable else SKIPPING)
         self._astray = Astray(settings.name)
         self._trouble = trouble
-        self.file = OutputFile(settings.name, path or settings.file_path, settings.file_mode)
+        self.file = OutputFile(settings.name, path or settings.file_path, settings.file_mode, home=home)
         if trouble is not None:
             self._skipping, self._astray, self.file.base = trouble.skipping, trouble.astray, trouble.base
         self.file.is_hasty = self.skips

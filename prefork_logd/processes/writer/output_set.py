@@ -45,8 +45,9 @@ _BAD_NAMES = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errn
 class OutputSet:
     """The files of one output; `files` are those that are open or have lines."""
 
-    def __init__(self, settings: OutputSettings, output_id: int, board: Scoreboard) -> None:
-        """Write the files of the output in a slot."""
+    def __init__(self, settings: OutputSettings, output_id: int, board: Scoreboard, home: str = "") -> None:
+        """Write the files of the output in a slot; `home` as in OutputFile."""
+        self._home = home
         self.settings = settings
         self.pattern = PathPattern(settings.path)
         self.base = os.path.realpath(self.pattern.base)
@@ -82,7 +83,7 @@ class OutputSet:
         """Make the directory of the files; return the problem, empty for none."""
         changed: list[str] = []
         try:
-            make_directories(Path(self.base), directory_mode(self.settings.file_mode), changed)
+            make_directories(Path(self.base), directory_mode(self.settings.file_mode), changed, self._home)
             for directory in reversed(changed):
                 sync_directory(directory)
             os.close(os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -170,7 +171,7 @@ class OutputSet:
                 if surplus > 0 and old not in self._written and file.retire():
                     self._drop(old)
                     surplus -= 1
-        file = Output(self.settings, self._output_id, self._board, self._trouble, path)
+        file = Output(self.settings, self._output_id, self._board, self._trouble, path, self._home)
         self.files[path] = file
         return file
 

@@ -151,7 +151,7 @@ class Outputs:
                 output = found
             if output is None:
                 kind = OutputSet if chosen.has_fields else Output
-                output = kind(chosen, output_id, self._board)
+                output = kind(chosen, output_id, self._board, home=settings.server.state_dir)
                 problems.append(output.open())
             elif output.settings != chosen:
                 output.configure(chosen)

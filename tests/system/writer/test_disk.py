@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
 import shutil
@@ -181,6 +183,35 @@ def test_removed_directory_is_made_anew(tmp_path: Path, make_collector: Maker) -
             load.stop()
             goal = load.total()
             wait_for(lambda: _numbers(old.fileno(), path) == goal, "every record is in one of both")
+    assert collector.stop() == 0
+
+
+def test_a_state_directory_that_is_moved_and_put_back(tmp_path: Path, make_collector: Maker) -> None:
+    """Nothing is made at its path meanwhile, which would be in its way back, and every record is stored once."""
+    collector = make_collector("", "--workers", "1", default_store=True)
+    collector.state_dir = home = tmp_path / "state"
+    collector.configure('[[store]]\ntype = "parquet"\nbatch_time = "100ms"\n[errors]\n')
+    collector.start()
+    shippers = [child["pid"] for child in collector.status()["children"] if child["kind"] == "shipper"]
+    with collector.connect() as sock:
+        sock.sendall(frames(["before"]))
+        collector.wait_for_records(1)
+        home.rename(tmp_path / "moved")
+        sock.sendall(frames(["while it is away"], level=logging.ERROR))
+        wait_for(lambda: b"away" in (tmp_path / "moved" / "records.jsonl").read_bytes(), "the open file is written")
+        for pid in shippers:
+            os.kill(pid, signal.SIGKILL)
+        missing = f": {home}/journal: is missing; if it or the state directory was moved, put it back"
+        wait_for(lambda: collector.log.count(missing) == len(shippers) == 2, "their successors wait")
+        wait_for(lambda: f"{home}/{PID_FILE} is no longer the file of this collector" in collector.log, "it is said")
+        assert not home.exists()
+        (tmp_path / "moved").rename(home)
+        wait_for(lambda: f"{home}/{PID_FILE} is back" in collector.log, "it is back")
+        sock.sendall(frames(["after"]))
+        collector.wait_for_records(3)
+    wait_for(lambda: all(not store["problem"] for store in collector.status()["stores"]), "the store works")
+    found = messages(json.loads(line) for line in collector.cli("query", "--format", "json").stdout.splitlines())
+    assert found == ["before", "while it is away", "after"]
     assert collector.stop() == 0
 
 

@@ -200,6 +200,27 @@ def test_a_disk_turned_read_only_and_back(small_disk):
     output.close()
 
 
+def test_the_state_directory_is_not_made_again(tmp_path):
+    """Lines go on to the open file while it is away, and after it is back. Directories in it are made."""
+    home = tmp_path / "state"
+    home.mkdir()
+    output = OutputFile("all", str(home / "logs" / "all.jsonl"), home=str(home))
+    output.open()
+    append(output, "a")
+    home.rename(tmp_path / "moved")
+    with pytest.raises(OutputError, match="the state directory was moved or removed; put its directory back"):
+        output.verify()
+    append(output, "b")
+    assert output.astray is not None
+    assert not home.exists()
+    (tmp_path / "moved").rename(home)
+    output.verify()
+    append(output, "c")
+    assert output.astray is None
+    assert lines_of(output.path) == ["a", "b", "c"]
+    output.close()
+
+
 @pytest.mark.slow
 def test_no_inode_left(small_disk):
     disk = small_disk("size=64k,nr_inodes=4")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,8 @@ def test_few_descriptors_are_tried_while_the_daemon_is_detached() -> None:
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (errno.ENOSPC, "make room"),
+        (errno.ENOSPC, re.escape("make room (`df` and `df -i` show what is full)")),
+        (errno.ELOOP, "remove the link, or name a path without links"),
         (errno.EACCES, "make the file and its directory writable, or give another --state-dir"),
     ],
 )

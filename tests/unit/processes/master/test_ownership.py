@@ -110,6 +110,24 @@ def test_what_is_no_file_is_no_problem(home: Path) -> None:
         assert problem(settings_in(home, toml)) == ""
 
 
+def test_a_link_is_not_mended_by_chown(home: Path) -> None:
+    """It would change the link. The target is named, unless the file is never opened through a link."""
+    target, directory = home.parent / "target", home.parent / "room"
+    target.touch(0o600)
+    directory.mkdir(0o700)
+    (home / "prefork-logd.log").symlink_to(target)
+    assert problem(settings_in(home)) == (
+        f"user 'nobody' cannot write what these links lead to: {home}/prefork-logd.log leads to {target} of root; "
+        f"do: rm {home}/prefork-logd.log"
+    )
+    (home / "prefork-logd.log").unlink()
+    (home / "journal").symlink_to(directory)
+    said = problem(settings_in(home))
+    assert said.endswith(f"; do: rm {home}/journal; or, for a link that you have made, chown -R nobody: {directory}")
+    give(directory)
+    assert problem(settings_in(home)) == ""
+
+
 def test_many_files_are_counted_and_the_remedy_is_short(home: Path) -> None:
     """Five are named; one command mends all of them, also where a name has blanks."""
     (home / "journal").mkdir()

@@ -396,6 +396,24 @@ def test_a_journal_that_is_not_open_is_not_a_journal(rig: Rig, monkeypatch: pyte
     assert len(rig.store.lines) == 3
 
 
+def test_a_store_is_not_opened_while_the_state_directory_is_away(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would make a directory at the old path, which could then not be put back; records wait meanwhile."""
+    rig.work()
+    opened = []
+    monkeypatch.setattr(shippers, "make_store", lambda _: opened.append(1) or rig.store)
+    (tmp_path / JOURNAL_DIRECTORY).rename(tmp_path / "moved")
+    rig.shipper._fail("its file has gone")
+    rig.work(5)
+    assert "/journal: is missing; if it or the state directory was moved, put it back" in rig.problem
+    assert not opened
+    (tmp_path / "moved").rename(tmp_path / JOURNAL_DIRECTORY)
+    rig.commit(*numbered(3))
+    rig.work()
+    assert (len(rig.store.lines), rig.problem) == (3, "")
+
+
 def test_segments_that_are_gone_are_not_nothing_to_do(rig: Rig, tmp_path: Path) -> None:
     """Records are committed and none can be read: that is said, and the shipper does not sleep."""
     rig.commit(*numbered(3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from prefork_logd.errors import QueryMemoryError, StoreError, file_reason
+from prefork_logd.errors import QueryMemoryError, StoreError, file_reason, remedy_for
 from prefork_logd.stores.parquet import engine
 
 
@@ -73,7 +74,10 @@ def test_a_call_that_the_system_refuses_is_named_without_json() -> None:
         raise duckdb.IOException(words)
     assert str(caught.value) == f"/x/a.parquet: {file_reason(errno.ENOSPC)}"
     words = 'IO Error: a: {"exception_type":"IO","exception_message":"cannot sync","errno":"28"}'
-    with pytest.raises(StoreError, match=r"^cannot sync; make room$"), engine.failing_as_store_error():
+    with (
+        pytest.raises(StoreError, match=rf"^cannot sync{re.escape(remedy_for(errno.ENOSPC))}$"),
+        engine.failing_as_store_error(),
+    ):
         raise duckdb.IOException(words)
     with pytest.raises(StoreError, match=r"^IO Error: a$"), engine.failing_as_store_error():
         raise duckdb.IOException('IO Error: a: {"exception_type"')
