@@ -44,7 +44,7 @@ class Options(object):
         hello_timeout=2.0,
         close_timeout=5.0,
         fallback=False,
-        client_name=None,
+        name=None,
         service=None,
         environment=None,
         version=None,
@@ -57,7 +57,7 @@ class Options(object):
         tls_server_name=None,
         ssl_context=None,
     ):
-        """Raise ValueError for arguments that contradict each other.
+        """Raise ValueError for arguments that contradict each other. Connects to nothing.
 
         Longer than other functions: half of it is its signature.
         """
@@ -81,7 +81,7 @@ class Options(object):
         self.hello_timeout = checked("hello_timeout", hello_timeout)
         self.close_timeout = checked("close_timeout", close_timeout)
         self.fallback = checked("fallback", fallback) and not key
-        self.client_name = client_name
+        self.client_name = name
         self.sender, self.sender_trouble = describe(service, environment, version, fields)
         """What HELLO tells of this service; a sentence about environment variables that were ignored, or None."""
         self.default = checked("default", default)

@@ -8,6 +8,7 @@ the client's business (`Client`), except for the common case of `emit`.
 """
 from __future__ import absolute_import, division
 
+import functools
 import logging
 import logging.handlers
 import os
@@ -58,8 +59,6 @@ class SocketHandler(logging.handlers.SocketHandler):
       system), and has to have the name tls_server_name (None: host).
     - tls_cert, tls_key: files with this client's certificate and its key, for a collector that demands one.
     - ssl_context: an ssl.SSLContext of your own, in place of tls_ca, tls_cert and tls_key.
-
-    Longer than other classes: its arguments and their description are a third of it.
     """
 
     overflow = option("overflow")
@@ -75,46 +74,9 @@ class SocketHandler(logging.handlers.SocketHandler):
     fallback = option("fallback")
     default = option("default")
 
-    def __init__(
-        self,
-        host,
-        port,
-        key_id="",
-        key="",
-        overflow="block",
-        limit_bytes=64 << 20,
-        block_timeout=1.0,
-        spool_dir=None,
-        spool_limit_bytes=1 << 30,
-        max_record_bytes=1 << 20,
-        retry_pause=0.05,
-        connect_timeout=3.0,
-        hello_timeout=2.0,
-        close_timeout=5.0,
-        fallback=False,
-        name=None,
-        service=None,
-        environment=None,
-        version=None,
-        fields=None,
-        default=None,
-        tls=None,
-        tls_ca=None,
-        tls_cert=None,
-        tls_key=None,
-        tls_server_name=None,
-        ssl_context=None,
-    ):
-        """Raise ValueError for arguments that contradict each other. Connects to nothing.
-
-        Longer than other functions: half of it is its signature.
-        """
-        options = self._options = Options(
-            host, port, key_id, key, overflow, limit_bytes, block_timeout, spool_dir, spool_limit_bytes,
-            max_record_bytes, retry_pause, connect_timeout, hello_timeout, close_timeout, fallback, name,
-            service, environment, version, fields,
-            default, tls, tls_ca, tls_cert, tls_key, tls_server_name, ssl_context,
-        )
+    @functools.wraps(Options.__init__)
+    def __init__(self, *arguments, **named):
+        options = self._options = Options(*arguments, **named)
         self._has_own_pickle = not _is_ours(self, "makePickle")
         has_plain_sockets = _is_ours(self, "makeSocket")
         left = inherit(options) if has_plain_sockets else None
@@ -126,7 +88,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         logging.handlers.SocketHandler.__init__(self, options.host, options.port)
         watch_forks(self)
         make_will(self, self._client)
-        if overflow == "spool" and os.path.isdir(options.spool_dir):
+        if options.overflow == "spool" and os.path.isdir(options.spool_dir):
             self._client.adopt()
 
     @property
