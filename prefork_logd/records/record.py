@@ -35,8 +35,8 @@ Created = Annotated[float, Meta(ge=0, lt=END_OF_TIME)]
 Integer = Annotated[int, Meta(ge=-INTEGER_MAX - 1, le=INTEGER_MAX)]
 
 
-class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
-    """One log record as it is stored, fields in the order of the stored line; None: not sent."""
+class LoggedFields(msgspec.Struct, omit_defaults=True, gc=False):
+    """The fields of a stored line that come first, about the log record itself; None: not sent."""
 
     created: Created
     """Time of logging in seconds since 1970; time of arrival if the client sent no valid time."""
@@ -60,6 +60,11 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     taskName: str | None = None  # noqa: N815
     exc_text: str | None = None
     stack_info: str | None = None
+
+
+class Record(LoggedFields, kw_only=True):
+    """One log record as it is stored, fields in the order of the stored line; None: not sent."""
+
     extra: dict[str, Any] = {}
     """Every attribute that is not LogRecord's, and the original of one that did not fit, as plain values."""
     truncated: list[str] = []

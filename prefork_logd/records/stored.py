@@ -24,9 +24,10 @@ import re
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 import msgspec
+from msgspec import structs
 
 from prefork_logd.errors import NotARecord
-from prefork_logd.records.record import END_OF_TIME, INTEGER_FIELDS, Created, Integer, Record
+from prefork_logd.records.record import END_OF_TIME, INTEGER_FIELDS, Created, Integer, LoggedFields, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,28 +42,9 @@ _SHALLOW_BYTES = 2 * MOST_DEPTH
 NO_EXTRA = msgspec.Raw()
 
 
-class Row(msgspec.Struct, omit_defaults=True, gc=False):
+class Row(LoggedFields):
     """The fields of a stored line in their order; None for a missing one."""
 
-    created: Created
-    time: str = ""
-    name: str | None = None
-    levelno: Integer | None = None
-    levelname: str | None = None
-    message: str | None = None
-    msg: str | None = None
-    pathname: str | None = None
-    filename: str | None = None
-    module: str | None = None
-    lineno: Integer | None = None
-    funcName: str | None = None  # noqa: N815 - LogRecord's own names, here and below
-    process: Integer | None = None
-    processName: str | None = None  # noqa: N815
-    thread: Integer | None = None
-    threadName: str | None = None  # noqa: N815
-    taskName: str | None = None  # noqa: N815
-    exc_text: str | None = None
-    stack_info: str | None = None
     extra: msgspec.Raw = NO_EXTRA
     """The object as in the line, in UTF-8; empty if it is missing."""
     truncated: msgspec.Raw = NO_EXTRA
@@ -79,7 +61,7 @@ class Row(msgspec.Struct, omit_defaults=True, gc=False):
 
 FIELDS = Row.__struct_fields__
 LIST_COLUMNS = ("truncated", "exception")
-TEXT_COLUMNS = tuple(name for name in FIELDS if Row.__annotations__[name] == "str | None")
+TEXT_COLUMNS = tuple(field.name for field in structs.fields(Row) if field.type == str | None)
 
 
 _OWN_TYPES: dict[str, Any] = {

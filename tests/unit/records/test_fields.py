@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_lines_are_read_with_the_fields_that_are_written() -> None:
     """Row has the same names in the same order; objects, lists and `peer` are of other types."""
     assert stored.FIELDS == FIELDS
     assert set(LISTS) == set(stored.LIST_COLUMNS)
-    types, others = Record.__annotations__, stored.Row.__annotations__
+    types, others = get_type_hints(Record, include_extras=True), get_type_hints(stored.Row, include_extras=True)
     assert {name for name in FIELDS if types[name] != others[name]} == {"extra", "peer", "received", *LISTS}
     assert set(stored.TEXT_COLUMNS) == TEXT_FIELDS | {"message", "msg", "peer", "peer_name", *SENDER_FIELDS}
 
