@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork_logd.handlers import _cutting, make_pickle
-from tests.unit.handlers.test_pickles import record
+from tests.support.log_records import record
 
 MOST = 1 << 20
 

@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 from prefork_logd.handlers import make_pickle
-from tests.unit.handlers.test_pickles import record
+from tests.support.log_records import record
 
 
 def told(message: Any, **extra: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import datetime as dt
 import decimal
 import enum
 import gc
-import logging
 import pathlib
 import pickle
 import sys
@@ -22,12 +21,7 @@ from prefork_logd.handlers import _pickler, _pickles, _values, make_pickle
 from prefork_logd.inputs.pickles.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
-
-
-def record(message: str = "hello %s", *args: object, **extra: object) -> logging.LogRecord:
-    return logging.getLogger("shop").makeRecord(
-        "shop", logging.INFO, "x.py", 1, message, args, None, "f", extra or None
-    )
+from tests.support.log_records import record
 
 
 class Account:
@@ -44,7 +38,7 @@ FOREIGN: list[tuple[Any, Any]] = [
     (Account(), {"__class__": f"{__name__}.Account", "text": "an account"}),
     ([1, {"a": Account()}], [1, {"a": {"__class__": f"{__name__}.Account", "text": "an account"}}]),
     (Account, {"__name__": f"{__name__}.Account"}),
-    (record, {"__name__": f"{__name__}.record"}),
+    (record, {"__name__": f"{record.__module__}.record"}),
     (decimal.Decimal("1.50"), "1.50"),
     (dt.datetime(2026, 1, 2, tzinfo=dt.UTC), "2026-01-02T00:00:00+00:00"),
     (bytearray(b"ab"), b"ab"),

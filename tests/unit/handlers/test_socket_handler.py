@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_logd.handlers import SocketHandler
+from tests.support.log_records import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-def record(message: str = "hello %s", *args: object, **extra: object) -> logging.LogRecord:
-    return logging.getLogger("shop").makeRecord(
-        "shop", logging.INFO, "x.py", 1, message, args, None, "f", extra or None
-    )
 
 
 @pytest.fixture

@@ -5,51 +5,18 @@ from __future__ import annotations
 import itertools
 import random
 import struct
-from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd.inputs.base import HEAD_KEPT, Event, Records, Terms, TooLarge
+from prefork_logd.inputs.base import HEAD_KEPT, Terms, TooLarge
 from prefork_logd.inputs.frames import LARGEST_HONEST_FRAME, FrameInput, NoFrameError
 from tests.support import corpus, wire
+from tests.support.frame_inputs import MAX_FRAME, feed, framed, frames_and_skipped, frames_of
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-MAX = 1000
 STREAMS = {payload.name: payload.data for payload in corpus.load() if payload.category == "stream"}
-
-
-def framed(*bodies: bytes) -> bytes:
-    return b"".join(struct.pack(">I", len(body)) + body for body in bodies)
-
-
-def frames_of(limit: int) -> FrameInput:
-    return FrameInput(Terms(limit))
-
-
-def told(events: Sequence[Event]) -> tuple[list[bytes], list[TooLarge]]:
-    """Return the frames of some events, and those that were skipped."""
-    frames: list[bytes] = []
-    for event in events:
-        if isinstance(event, Records):
-            assert event.first == 0
-            frames += event.bodies
-    return frames, [event for event in events if isinstance(event, TooLarge)]
-
-
-def feed(reader: FrameInput, pieces: list[bytes]) -> tuple[list[bytes], list[TooLarge]]:
-    frames: list[bytes] = []
-    skipped: list[TooLarge] = []
-    for piece in pieces:
-        if piece:
-            new_frames, new_skipped = told(reader.receive(piece))
-            frames += new_frames
-            skipped += new_skipped
-    return frames, skipped
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -60,21 +27,21 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 def test_many_frames_in_one_read_come_out_in_order() -> None:
     """One read may hold any number of frames."""
     bodies = [b"a" * n for n in range(50)]
-    reader = frames_of(MAX)
-    assert told(reader.receive(framed(*bodies))) == (bodies, [])
+    reader = frames_of(MAX_FRAME)
+    assert frames_and_skipped(reader.receive(framed(*bodies))) == (bodies, [])
     assert not reader.pending
 
 
 @given(st.lists(st.binary(max_size=60), max_size=12), st.lists(st.integers(0, 800), max_size=20))
 def test_any_split_gives_the_same_frames(bodies: list[bytes], places: list[int]) -> None:
     """Where the network cuts makes no difference."""
-    reader = frames_of(MAX)
+    reader = frames_of(MAX_FRAME)
     assert feed(reader, cut(framed(*bodies), places)) == (bodies, [])
     assert not reader.pending
     assert reader.held_bytes == 0
 
 
-def too_large(body: bytes, largest: int = MAX) -> TooLarge:
+def too_large(body: bytes, largest: int = MAX_FRAME) -> TooLarge:
     """Return the event of a body above the limit."""
     return TooLarge(0, len(body), body[:HEAD_KEPT], *wire.kept_of(body, largest))
 
@@ -83,9 +50,9 @@ def too_large(body: bytes, largest: int = MAX) -> TooLarge:
 def test_oversize_frames_are_passed_over_whatever_the_split(sizes: list[int], places: list[int]) -> None:
     """A frame above the limit is reported with its beginning and its end, and those around it are kept."""
     bodies = [random.Random(index).randbytes(size) for index, size in enumerate(sizes)]
-    frames, skipped = feed(frames_of(MAX), cut(framed(*bodies), places))
-    assert frames == [body for body in bodies if len(body) <= MAX]
-    assert skipped == [too_large(body) for body in bodies if len(body) > MAX]
+    frames, skipped = feed(frames_of(MAX_FRAME), cut(framed(*bodies), places))
+    assert frames == [body for body in bodies if len(body) <= MAX_FRAME]
+    assert skipped == [too_large(body) for body in bodies if len(body) > MAX_FRAME]
 
 
 @pytest.mark.slow
@@ -98,9 +65,9 @@ def test_streams_give_the_same_whole_and_byte_by_byte(name: str) -> None:
         reader, frames = frames_of(1 << 20), []
         for piece in pieces:
             try:
-                frames += told(reader.receive(piece))[0]
+                frames += frames_and_skipped(reader.receive(piece))[0]
             except NoFrameError as error:
-                return frames + told(error.events)[0], True
+                return frames + frames_and_skipped(error.events)[0], True
         return frames, False
 
     whole = outcome([data])
@@ -127,15 +94,15 @@ def test_an_oversize_frame_moves_to_another_process() -> None:
     body = random.Random(1).randbytes(5_000)
     data = framed(body, b"next")
     for place in (2, 100, 900, 1_500, 4_900, 5_004):
-        reader = frames_of(MAX)
+        reader = frames_of(MAX_FRAME)
         events = list(reader.receive(data[:place]))
-        moved = FrameInput.load_state(reader.dump_state(), Terms(MAX))
+        moved = FrameInput.load_state(reader.dump_state(), Terms(MAX_FRAME))
         assert moved.held_bytes == reader.held_bytes
         events += moved.receive(data[place:])
-        assert told(events) == ([b"next"], [too_large(body)])
-    state = {"max_bytes": MAX, "carry": None, "skip_left": 3, "skip_size": 2_000, "head": b"h"}
-    older = FrameInput.load_state(msgspec.msgpack.encode(state), Terms(MAX))
-    assert told(older.receive(b"abc")) == ([], [TooLarge(0, 2_000, b"habc")])
+        assert frames_and_skipped(events) == ([b"next"], [too_large(body)])
+    state = {"max_bytes": MAX_FRAME, "carry": None, "skip_left": 3, "skip_size": 2_000, "head": b"h"}
+    older = FrameInput.load_state(msgspec.msgpack.encode(state), Terms(MAX_FRAME))
+    assert frames_and_skipped(older.receive(b"abc")) == ([], [TooLarge(0, 2_000, b"habc")])
 
 
 def test_what_arrived_of_a_frame_is_all_that_is_held() -> None:
@@ -160,14 +127,14 @@ def test_what_arrived_of_a_frame_is_all_that_is_held() -> None:
 def test_what_is_no_frame_is_named(head: bytes, said: str) -> None:
     """The error tells what the bytes look like, and hands over the good frames before them."""
     with pytest.raises(NoFrameError, match=said) as caught:
-        frames_of(MAX).receive(framed(b"good") + head)
-    assert told(caught.value.events)[0] == [b"good"]
+        frames_of(MAX_FRAME).receive(framed(b"good") + head)
+    assert frames_and_skipped(caught.value.events)[0] == [b"good"]
     assert caught.value.head == head[:64]
 
 
 def test_no_split_hides_what_is_no_frame() -> None:
     """A header that arrives in pieces is judged when it is whole."""
-    reader = frames_of(MAX)
+    reader = frames_of(MAX_FRAME)
     assert reader.receive(b"GE") == []
     with pytest.raises(NoFrameError):
         reader.receive(b"T / HTTP")
@@ -175,13 +142,13 @@ def test_no_split_hides_what_is_no_frame() -> None:
 
 def test_a_new_limit_holds_from_the_next_header_on() -> None:
     """Reload may change the limit while a frame is half received."""
-    reader = frames_of(MAX)
+    reader = frames_of(MAX_FRAME)
     data = framed(b"x" * 900, b"y" * 900)
     reader.receive(data[:100])
     reader.limit(2000)
-    assert told(reader.receive(data[100:]))[0] == [b"x" * 900, b"y" * 900]
+    assert frames_and_skipped(reader.receive(data[100:]))[0] == [b"x" * 900, b"y" * 900]
     reader.limit(100)
-    assert told(reader.receive(framed(b"z" * 101)))[1] == [too_large(b"z" * 101, 100)]
+    assert frames_and_skipped(reader.receive(framed(b"z" * 101)))[1] == [too_large(b"z" * 101, 100)]
 
 
 def test_frames_skipped_before_bytes_that_are_none_are_told() -> None:
@@ -189,5 +156,5 @@ def test_frames_skipped_before_bytes_that_are_none_are_told() -> None:
     reader = frames_of(10)
     with pytest.raises(NoFrameError) as caught:
         reader.receive(struct.pack(">I", 11) + b"x" * 11 + struct.pack(">I", 2) + b"ok" + b"GET /")
-    assert told(caught.value.events)[1] == [too_large(b"x" * 11, 10)]
-    assert told(caught.value.events)[0] == [b"ok"]
+    assert frames_and_skipped(caught.value.events)[1] == [too_large(b"x" * 11, 10)]
+    assert frames_and_skipped(caught.value.events)[0] == [b"ok"]

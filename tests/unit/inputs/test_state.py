@@ -15,9 +15,8 @@ from prefork_logd.inputs.frames import FrameInput, NoFrameError
 from prefork_logd.inputs.session.server import ServerSession, SessionState
 from prefork_logd.inputs.state import InputState
 from tests.support import corpus, wire
-from tests.unit.inputs.session.test_server import MAX as MAX_RECORD
-from tests.unit.inputs.session.test_server import MAX_BATCH, NONCE, opened, outcome
-from tests.unit.inputs.test_frames import MAX, feed, framed, frames_of, told
+from tests.support.frame_inputs import MAX_FRAME, feed, framed, frames_and_skipped, frames_of
+from tests.support.server_sessions import MAX_BATCH, MAX_RECORD, NONCE, opened_session, outcome
 
 STREAMS = [payload.data for payload in corpus.load() if payload.category == "stream"]
 
@@ -49,14 +48,14 @@ def moved(session: ServerSession) -> ServerSession:
 def test_frames_go_on_at_every_split(bodies: list[bytes], stops: list[tuple[int, bool]]) -> None:
     """Wherever the network cuts, and at whichever cuts the reader moves, the same frames come out."""
     data = framed(*bodies)
-    expected = feed(frames_of(MAX), [data])
-    reader = frames_of(MAX)
+    expected = feed(frames_of(MAX_FRAME), [data])
+    reader = frames_of(MAX_FRAME)
     frames: list[bytes] = []
     skipped: list[TooLarge] = []
     begin = 0
     for place, moves in [*sorted(stops), (len(data), False)]:
         if piece := data[begin:place]:
-            new_frames, new_skipped = told(reader.receive(piece))
+            new_frames, new_skipped = frames_and_skipped(reader.receive(piece))
             frames += new_frames
             skipped += new_skipped
         begin = max(begin, min(place, len(data)))
@@ -69,9 +68,9 @@ def test_frames_go_on_at_every_split(bodies: list[bytes], stops: list[tuple[int,
 def test_a_frame_moves_after_each_of_its_bytes(size: int) -> None:
     """Every single byte of a frame can be the last that the old process has read."""
     data = framed(b"y" * size, b"z")
-    expected = feed(frames_of(MAX), [data])
+    expected = feed(frames_of(MAX_FRAME), [data])
     for place in range(len(data) + 1):
-        reader = frames_of(MAX)
+        reader = frames_of(MAX_FRAME)
         first = feed(reader, [data[:place]])
         second = feed(travelled(reader), [data[place:]])
         assert (first[0] + second[0], first[1] + second[1]) == expected
@@ -111,8 +110,8 @@ def test_sessions_go_on_at_every_split(
     if ends_badly:
         data += wire.batch(number + 7, b"beyond")
     pieces = wire.cut(data, places)
-    expected = outcome(opened(), pieces)
-    session, events, reason, reply = opened(), [], "", b""
+    expected = outcome(opened_session(), pieces)
+    session, events, reason, reply = opened_session(), [], "", b""
     for index, piece in enumerate(pieces):
         if reason:
             break
@@ -159,10 +158,10 @@ def test_a_session_moves_in_each_of_its_states() -> None:
 
 def test_a_smaller_limit_holds_after_the_move() -> None:
     """Whoever takes over may have another limit: it holds from the next record on."""
-    reader = travelled(frames_of(MAX))
+    reader = travelled(frames_of(MAX_FRAME))
     reader.limit(10)
-    assert told(reader.receive(framed(b"x" * 11, b"short")))[0] == [b"short"]
-    session = moved(opened())
+    assert frames_and_skipped(reader.receive(framed(b"x" * 11, b"short")))[0] == [b"short"]
+    session = moved(opened_session())
     session.limit(10)
     assert len(session.receive(wire.batch(1, b"x" * 11, b"short"))) == 2
 
@@ -174,18 +173,18 @@ def test_streams_of_the_corpus_survive_a_move_after_every_byte(data: bytes) -> N
     reader, frames = frames_of(1 << 20), []
     for index in range(min(len(data), 2000)):
         try:
-            frames += told(reader.receive(data[index : index + 1]))[0]
+            frames += frames_and_skipped(reader.receive(data[index : index + 1]))[0]
         except NoFrameError as error:
             with pytest.raises(type(error)):
                 frames_of(1 << 20).receive(data)
             return
         reader = travelled(reader)
     if len(data) <= 2000:
-        assert frames == told(frames_of(1 << 20).receive(data))[0]
+        assert frames == frames_and_skipped(frames_of(1 << 20).receive(data))[0]
 
 
 def test_what_is_no_state_is_refused() -> None:
     """A state of a version that this one does not know is an error, not a guess."""
-    state = msgspec.structs.replace(opened().dump_state(), state="SINGING")
+    state = msgspec.structs.replace(opened_session().dump_state(), state="SINGING")
     with pytest.raises(ValueError, match="SINGING"):
         ServerSession.load_state(state)

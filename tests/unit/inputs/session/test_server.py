@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import pickle
 import struct
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -20,40 +19,7 @@ from prefork_logd.inputs.session import server as sessions
 from prefork_logd.inputs.session.messages import MAX_NUMBER, Authenticate, ErrorCode, Event, Hello, Message, State
 from prefork_logd.inputs.session.server import ServerSession, ViolationError
 from tests.support import wire
-
-MAX = 300
-MAX_BATCH = 2000
-NONCE = b"N" * 32
-
-
-def opened(committed: int = 0, first: int = 1, max_record: int = MAX, max_batch: int = MAX_BATCH) -> ServerSession:
-    server = ServerSession(max_record, max_batch)
-    server.receive(wire.hello(first))
-    server.welcome(committed)
-    return server
-
-
-Outcome = tuple[list[Event], str, bytes]
-
-
-def outcome(server: ServerSession, pieces: Iterable[bytes]) -> Outcome:
-    """Return the events, records joined, and the reason and reply of the violation that ended it."""
-    events: list[Event] = []
-    for piece in pieces:
-        try:
-            new, reason, reply = server.receive(piece), "", b""
-        except ViolationError as error:
-            new, reason, reply = error.events, error.reason, error.reply
-        for event in new:
-            if isinstance(event, Records) and events and isinstance(last := events[-1], Records):
-                assert event.first == last.first + len(last.bodies)
-                last.runs.extend(event.runs)
-            else:
-                events.append(event)
-        if reason:
-            assert server.receive(b"more") == []
-            return events, reason, reply
-    return events, "", b""
+from tests.support.server_sessions import MAX_BATCH, MAX_RECORD, NONCE, opened_session, outcome
 
 
 def violation(server: ServerSession, data: bytes) -> ViolationError:
@@ -76,17 +42,17 @@ def error_code(reply: bytes) -> int:
 
 def test_a_client_is_welcomed() -> None:
     """HELLO says who it is and what it holds; WELCOME says the limits and how far it is committed."""
-    server = ServerSession(MAX, MAX_BATCH)
+    server = ServerSession(MAX_RECORD, MAX_BATCH)
     assert server.receive(wire.hello(12, b"web1 pid 4711")) == [Hello(wire.SESSION, 12, "web1 pid 4711")]
     assert server.state is State.AWAITING_WELCOME
-    assert wire.messages(server.welcome(20)) == [(0x81, struct.pack(">BIIIQB", 1, 0, MAX, MAX_BATCH, 20, 0))]
+    assert wire.messages(server.welcome(20)) == [(0x81, struct.pack(">BIIIQB", 1, 0, MAX_RECORD, MAX_BATCH, 20, 0))]
     assert server.state is State.OPEN
 
 
 @pytest.mark.parametrize(("committed", "first", "expected"), [(0, 1, 1), (20, 12, 21), (20, 21, 21), (20, 500, 500)])
 def test_numbers_begin_after_what_is_committed_and_held(committed: int, first: int, expected: int) -> None:
     """Neither what is committed nor what the client no longer holds comes again."""
-    server = opened(committed, first)
+    server = opened_session(committed, first)
     assert server.expected == expected
     assert server.receive(wire.batch(expected, b"x")) == [Records.of(expected, [b"x"])]
 
@@ -94,7 +60,7 @@ def test_numbers_begin_after_what_is_committed_and_held(committed: int, first: i
 def test_a_client_proves_itself_and_so_do_we() -> None:
     """HELLO, CHALLENGE, AUTH, WELCOME with a proof."""
     keys = {b"id": b"k" * 32}
-    server = ServerSession(MAX, MAX_BATCH)
+    server = ServerSession(MAX_RECORD, MAX_BATCH)
     server.receive(wire.hello())
     assert wire.messages(server.challenge(NONCE)) == [(0x82, NONCE)]
     mac = auth.client_mac(keys[b"id"], NONCE, b"c" * 32, wire.SESSION, b"id")
@@ -108,7 +74,7 @@ def test_a_client_proves_itself_and_so_do_we() -> None:
 
 def test_a_client_is_told_to_wait_before_its_welcome_and_at_no_other_time() -> None:
     """WAIT changes nothing: WELCOME follows as if it had not been said."""
-    server = ServerSession(MAX, MAX_BATCH)
+    server = ServerSession(MAX_RECORD, MAX_BATCH)
     with pytest.raises(LocalProtocolError):
         server.wait()
     (event,) = server.receive(wire.hello(capabilities=0x80000001))
@@ -126,7 +92,7 @@ def test_a_client_is_told_to_wait_before_its_welcome_and_at_no_other_time() -> N
 
 def test_nobody_is_welcomed_past_a_challenge() -> None:
     """Without AUTH, or without a proof, there is no WELCOME; a second challenge there is not either."""
-    server = ServerSession(MAX, MAX_BATCH)
+    server = ServerSession(MAX_RECORD, MAX_BATCH)
     server.receive(wire.hello())
     server.challenge(NONCE)
     with pytest.raises(LocalProtocolError):
@@ -140,7 +106,7 @@ def test_nobody_is_welcomed_past_a_challenge() -> None:
 
 def test_a_client_without_a_key_is_told() -> None:
     """BYE is the answer of one that cannot answer a CHALLENGE."""
-    server = ServerSession(MAX, MAX_BATCH)
+    server = ServerSession(MAX_RECORD, MAX_BATCH)
     server.receive(wire.hello())
     server.challenge(NONCE)
     error = violation(server, wire.bye())
@@ -151,7 +117,7 @@ def test_a_client_without_a_key_is_told() -> None:
 @pytest.mark.parametrize("versions", [(2, 3), (0, 0), (3, 1), (255, 255)])
 def test_without_a_common_version_there_is_no_session(versions: tuple[int, int]) -> None:
     """And the client is told by a code of its own."""
-    error = violation(ServerSession(MAX, MAX_BATCH), wire.hello(versions=versions))
+    error = violation(ServerSession(MAX_RECORD, MAX_BATCH), wire.hello(versions=versions))
     assert error.reason == "version"
     assert error_code(error.reply) == ErrorCode.NO_COMMON_VERSION
 
@@ -159,7 +125,7 @@ def test_without_a_common_version_there_is_no_session(versions: tuple[int, int])
 @pytest.mark.parametrize("versions", [(1, 1), (0, 1), (1, 9)])
 def test_a_hello_of_a_later_version_may_say_more(versions: tuple[int, int]) -> None:
     """HELLO comes before a version is agreed on, so what follows its fields is passed over."""
-    server = ServerSession(MAX, MAX_BATCH)
+    server = ServerSession(MAX_RECORD, MAX_BATCH)
     assert server.receive(wire.hello(versions=versions, more=b"new field")) == [Hello(wire.SESSION, 1, "test")]
 
 
@@ -177,7 +143,7 @@ def test_records_of_one_read_are_one_event() -> None:
     """However many messages they came in; a gap stands between those before and after it."""
     data = wire.batch(1, b"a") + wire.batch(2, b"b", b"", b"d") + wire.batch(5, b"e", flags=255)
     data += wire.gap(6, 10) + wire.batch(16, b"p")
-    assert opened().receive(data) == [
+    assert opened_session().receive(data) == [
         Records.of(1, [b"a", b"b", b"", b"d", b"e"]),
         Gap(6, 15, 1.0, 2.0, "full"),
         Records.of(16, [b"p"]),
@@ -187,7 +153,7 @@ def test_records_of_one_read_are_one_event() -> None:
 def test_records_do_not_wait_for_their_batch() -> None:
     """Each comes out with its last byte, so no connection holds more than one of them."""
     bodies = [bytes([number]) * 200 for number in range(9)]
-    server = opened()
+    server = opened_session()
     data = wire.batch(1, *bodies)
     got = 0
     for index in range(len(data)):
@@ -202,19 +168,19 @@ def test_records_do_not_wait_for_their_batch() -> None:
 
 def test_what_was_handed_out_is_not_handed_out_again() -> None:
     """Of a repetition only what is new counts, be it records or a gap."""
-    server = opened(committed=3)
+    server = opened_session(committed=3)
     assert server.receive(wire.batch(1, b"a", b"bb", b"")) == []
     assert server.receive(wire.batch(2, b"bb", b"", b"d", b"e")) == [Records.of(4, [b"d", b"e"])]
     assert server.receive(wire.gap(1, 5)) == []
     assert server.receive(wire.gap(5, 3)) == [Gap(6, 7, 1.0, 2.0, "full")]
-    assert server.receive(wire.batch(7, b"x" * (MAX + 1))) == []
+    assert server.receive(wire.batch(7, b"x" * (MAX_RECORD + 1))) == []
     assert server.receive(wire.batch(7, b"x", b"y")) == [Records.of(8, [b"y"])]
 
 
 @pytest.mark.parametrize("skipping", [wire.batch(4, b"x"), wire.batch(4, b"x", b"y"), wire.gap(4, 1)])
 def test_a_number_that_is_left_out_ends_the_session(skipping: bytes) -> None:
     """What came before it counts."""
-    error = violation(opened(), wire.batch(1, b"a", b"b") + skipping)
+    error = violation(opened_session(), wire.batch(1, b"a", b"b") + skipping)
     assert error.reason == "out-of-order"
     assert error.events == [Records.of(1, [b"a", b"b"])]
     assert error.head == skipping[:64]
@@ -224,9 +190,9 @@ def test_a_number_that_is_left_out_ends_the_session(skipping: bytes) -> None:
 def test_a_record_that_is_too_large_uses_up_its_number() -> None:
     """Its beginning and its end are handed out, so that it need not come again."""
     large = bytes(range(256)) * 2
-    kept = wire.kept_of(large, MAX)
+    kept = wire.kept_of(large, MAX_RECORD)
     data = wire.batch(1, b"a", large, b"c") + wire.batch(4, large) + wire.batch(5, b"e")
-    assert opened().receive(data) == [
+    assert opened_session().receive(data) == [
         Records.of(1, [b"a"]),
         TooLarge(2, 512, large[:HEAD_KEPT], *kept),
         Records.of(3, [b"c"]),
@@ -237,8 +203,8 @@ def test_a_record_that_is_too_large_uses_up_its_number() -> None:
 
 def test_a_record_that_is_too_large_is_held_up_to_the_limit() -> None:
     """However large it is; nothing of a repeated one is."""
-    for committed, most_held in ((0, 2 * MAX), (1, 0)):
-        server = opened(committed, max_record=MAX, max_batch=1 << 30)
+    for committed, most_held in ((0, 2 * MAX_RECORD), (1, 0)):
+        server = opened_session(committed, max_record=MAX_RECORD, max_batch=1 << 30)
         data = wire.batch(1, bytes(1_000_000))
         for start in range(0, len(data) - 10_000, 10_000):
             assert server.receive(data[start : start + 10_000]) == []
@@ -264,7 +230,7 @@ def test_a_record_that_is_too_large_is_held_up_to_the_limit() -> None:
 def test_a_read_takes_few_steps_and_says_what_is_left(data: bytes, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others are served in between, however many messages of whatever kind one read holds."""
     monkeypatch.setattr(sessions, "MOST_STEPS", 50)
-    server = opened(committed=3, max_record=1000)
+    server = opened_session(committed=3, max_record=1000)
     reads = 0
     while data:
         before = server.expected
@@ -279,7 +245,7 @@ def test_a_read_takes_few_steps_and_says_what_is_left(data: bytes, count: int, m
 
 def test_a_new_limit_holds_from_the_next_record_on() -> None:
     """What WELCOME said of a batch stays true."""
-    server = opened()
+    server = opened_session()
     data = wire.batch(1, b"x" * 250, b"y" * 250)
     server.receive(data[:100])
     server.limit(1 << 20)
@@ -299,7 +265,7 @@ def test_no_welcome_promises_a_record_that_fits_into_no_batch() -> None:
 
 def test_bye_ends_it() -> None:
     """What comes after is passed over, and an answer is no longer sent."""
-    server = opened()
+    server = opened_session()
     assert server.receive(wire.batch(1, b"a") + wire.bye() + b"rest") == [Records.of(1, [b"a"]), Bye()]
     assert server.state is State.ENDED
     assert server.receive(b"more") == []
@@ -309,7 +275,7 @@ def test_bye_ends_it() -> None:
 
 def test_an_answer_to_a_client_that_has_gone_is_empty() -> None:
     """It may leave while we look up how far it is committed."""
-    server = ServerSession(MAX, MAX_BATCH)
+    server = ServerSession(MAX_RECORD, MAX_BATCH)
     assert server.receive(wire.hello() + wire.bye()) == [Hello(wire.SESSION, 1, "test"), Bye()]
     assert server.welcome(5) == b""
     assert server.state is State.ENDED
@@ -317,21 +283,23 @@ def test_an_answer_to_a_client_that_has_gone_is_empty() -> None:
 
 def test_times_that_are_no_numbers_are_unknown() -> None:
     """A GAP that cannot be taken would only come again."""
-    events = opened().receive(wire.gap(1, 1, float("nan"), float("inf"), b"\xff"))
+    events = opened_session().receive(wire.gap(1, 1, float("nan"), float("inf"), b"\xff"))
     assert events == [Gap(1, 1, 0.0, 0.0, "\N{REPLACEMENT CHARACTER}")]
 
 
 def test_the_last_number_there_is() -> None:
     """Numbers end, and so does the session."""
-    server = opened(0, MAX_NUMBER - 2)
+    server = opened_session(0, MAX_NUMBER - 2)
     assert server.receive(wire.batch(MAX_NUMBER - 2, b"a", b"b")) == [Records.of(MAX_NUMBER - 2, [b"a", b"b"])]
     assert violation(server, wire.batch(MAX_NUMBER, b"c", b"d")).reason == "malformed"
-    assert opened(0, MAX_NUMBER).receive(wire.gap(MAX_NUMBER, 1)) == [Gap(MAX_NUMBER, MAX_NUMBER, 1.0, 2.0, "full")]
+    assert opened_session(0, MAX_NUMBER).receive(wire.gap(MAX_NUMBER, 1)) == [
+        Gap(MAX_NUMBER, MAX_NUMBER, 1.0, 2.0, "full")
+    ]
 
 
 # Splits and damage
 
-BODIES = st.one_of(st.binary(max_size=40), st.builds(bytes, st.integers(MAX - 2, MAX + 40)))
+BODIES = st.one_of(st.binary(max_size=40), st.builds(bytes, st.integers(MAX_RECORD - 2, MAX_RECORD + 40)))
 
 
 @st.composite
@@ -363,7 +331,7 @@ def numbered(events: list[Event]) -> list[tuple[int, bytes | None]]:
             case Records(first, bodies):
                 out += zip(itertools.count(first), bodies, strict=False)
             case TooLarge(number, size, head):
-                assert size > MAX
+                assert size > MAX_RECORD
                 out.append((number, head + bytes(size - len(head))))
             case Gap(first, last):
                 out += [(number, None) for number in range(first, last + 1)]
@@ -375,7 +343,7 @@ def numbered(events: list[Event]) -> list[tuple[int, bytes | None]]:
 def test_any_split_gives_the_same(conversation: tuple[bytes, list[tuple[int, bytes | None]]], cuts: list[int]) -> None:
     """Every number comes out once, in order, with its record, wherever the network cuts."""
     data, said = conversation
-    server = opened(max_batch=10_000)
+    server = opened_session(max_batch=10_000)
     events, reason, _ = outcome(server, wire.cut(data, cuts))
     assert not reason
     assert numbered(events) == said
@@ -389,13 +357,13 @@ STREAM = b"".join(
         wire.batch(1, b"a"),
         wire.batch(2, b"bb", b"", b"d" * 30),
         wire.batch(3, b"", b"d" * 30, b"e"),
-        wire.batch(6, b"f" * (MAX + 1), b"g"),
+        wire.batch(6, b"f" * (MAX_RECORD + 1), b"g"),
         wire.gap(8, 2),
         wire.batch(10, b"j", flags=1),
         wire.bye(),
     )
 )
-EVENTS = outcome(opened(), [STREAM])
+EVENTS = outcome(opened_session(), [STREAM])
 
 
 def test_the_stream_below_is_what_it_seems() -> None:
@@ -406,9 +374,9 @@ def test_the_stream_below_is_what_it_seems() -> None:
 def test_every_split_in_two_and_every_chunk_gives_the_same() -> None:
     """At each byte, and in pieces of each size."""
     for place in range(len(STREAM) + 1):
-        assert outcome(opened(), wire.cut(STREAM, [place])) == EVENTS
+        assert outcome(opened_session(), wire.cut(STREAM, [place])) == EVENTS
     for size in range(1, 80):
-        assert outcome(opened(), wire.cut(STREAM, range(0, len(STREAM), size))) == EVENTS
+        assert outcome(opened_session(), wire.cut(STREAM, range(0, len(STREAM), size))) == EVENTS
 
 
 def test_a_stream_cut_off_anywhere_gives_what_was_whole() -> None:
@@ -416,7 +384,7 @@ def test_a_stream_cut_off_anywhere_gives_what_was_whole() -> None:
     whole = numbered(EVENTS[0])
     pending = []
     for place in range(len(STREAM)):
-        server = opened()
+        server = opened_session()
         events, reason, _ = outcome(server, [STREAM[:place]])
         assert not reason
         said = numbered(events)
@@ -433,15 +401,15 @@ def test_damage_is_judged_alike_whatever_the_split(place: int, change: int, cuts
     """The loop for whole batches and the one for pieces find the same faults, after the same events."""
     damaged = bytearray(STREAM)
     damaged[place] ^= change
-    whole = outcome(opened(), [bytes(damaged)])
-    assert outcome(opened(), wire.cut(bytes(damaged), cuts)) == whole
+    whole = outcome(opened_session(), [bytes(damaged)])
+    assert outcome(opened_session(), wire.cut(bytes(damaged), cuts)) == whole
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"\xf7", b"\xf7\x50", wire.hello(), wire.hello()[:30]]))
 def test_strangers_are_refused_and_nothing_else_happens(data: bytes, before: bytes) -> None:
     """Random bytes raise nothing but what is meant for them."""
-    outcome(ServerSession(MAX, MAX_BATCH), [before, data])
-    outcome(opened(), [before, data])
+    outcome(ServerSession(MAX_RECORD, MAX_BATCH), [before, data])
+    outcome(opened_session(), [before, data])
 
 
 # Limits, from the header on
@@ -450,18 +418,18 @@ def test_strangers_are_refused_and_nothing_else_happens(data: bytes, before: byt
 @pytest.mark.parametrize(
     ("server", "head", "reason"),
     [
-        (ServerSession(MAX, MAX_BATCH), struct.pack(">HBBI", 0xF750, 1, 0, 1025), "too-large"),
-        (ServerSession(MAX, MAX_BATCH), struct.pack(">HBBI", 0xF750, 3, 0, 100), "unexpected"),
-        (ServerSession(MAX, MAX_BATCH), struct.pack(">HBBI", 0xF750, 2, 0, 100), "unexpected"),
-        (ServerSession(MAX, MAX_BATCH), wire.bye(), "unexpected"),
-        (ServerSession(MAX, MAX_BATCH), b"\xf7\x51" + bytes(6), "no-session"),
-        (opened(), struct.pack(">HBBI", 0xF750, 3, 0, MAX_BATCH + 1), "too-large"),
-        (opened(), struct.pack(">HBBI", 0xF750, 4, 0, 1025), "too-large"),
-        (opened(), struct.pack(">HBBI", 0xF750, 5, 0, 1), "too-large"),
-        (opened(), struct.pack(">HBBI", 0xF750, 1, 0, 40), "unexpected"),
-        (opened(), struct.pack(">HBBI", 0xF750, 6, 0, 0), "unexpected"),
-        (opened(), struct.pack(">HBBI", 0xF750, 0x83, 0, 8), "unexpected"),
-        (opened(), b"GET / HT", "no-session"),
+        (ServerSession(MAX_RECORD, MAX_BATCH), struct.pack(">HBBI", 0xF750, 1, 0, 1025), "too-large"),
+        (ServerSession(MAX_RECORD, MAX_BATCH), struct.pack(">HBBI", 0xF750, 3, 0, 100), "unexpected"),
+        (ServerSession(MAX_RECORD, MAX_BATCH), struct.pack(">HBBI", 0xF750, 2, 0, 100), "unexpected"),
+        (ServerSession(MAX_RECORD, MAX_BATCH), wire.bye(), "unexpected"),
+        (ServerSession(MAX_RECORD, MAX_BATCH), b"\xf7\x51" + bytes(6), "no-session"),
+        (opened_session(), struct.pack(">HBBI", 0xF750, 3, 0, MAX_BATCH + 1), "too-large"),
+        (opened_session(), struct.pack(">HBBI", 0xF750, 4, 0, 1025), "too-large"),
+        (opened_session(), struct.pack(">HBBI", 0xF750, 5, 0, 1), "too-large"),
+        (opened_session(), struct.pack(">HBBI", 0xF750, 1, 0, 40), "unexpected"),
+        (opened_session(), struct.pack(">HBBI", 0xF750, 6, 0, 0), "unexpected"),
+        (opened_session(), struct.pack(">HBBI", 0xF750, 0x83, 0, 8), "unexpected"),
+        (opened_session(), b"GET / HT", "no-session"),
     ],
 )
 def test_a_header_alone_is_judged(server: ServerSession, head: bytes, reason: str) -> None:
@@ -499,10 +467,10 @@ def test_a_header_alone_is_judged(server: ServerSession, head: bytes, reason: st
 def test_a_message_that_contradicts_itself_ends_the_session(data: bytes) -> None:
     """Whole or byte by byte; the number after the last good record is still expected then."""
     rest = bytes(64)
-    whole = outcome(opened(), [data + rest])
+    whole = outcome(opened_session(), [data + rest])
     assert whole[1] in {"malformed", "no-session"}
     assert error_code(whole[2]) == ErrorCode.MALFORMED
-    assert outcome(opened(), wire.cut(data + rest, range(len(data) + 64))) == whole
+    assert outcome(opened_session(), wire.cut(data + rest, range(len(data) + 64))) == whole
 
 
 @pytest.mark.parametrize(
@@ -516,14 +484,14 @@ def test_a_message_that_contradicts_itself_ends_the_session(data: bytes) -> None
 )
 def test_a_hello_that_contradicts_itself_is_refused(data: bytes) -> None:
     """Before anything of it is believed."""
-    error = violation(ServerSession(MAX, MAX_BATCH), data)
+    error = violation(ServerSession(MAX_RECORD, MAX_BATCH), data)
     assert (error.reason, error.events) == ("malformed", [])
 
 
 @pytest.mark.parametrize("body", [b"", bytes(65), b"\x02" + bytes(65), b"\x00" + bytes(64), b"\x41" + bytes(65 + 64)])
 def test_an_auth_that_contradicts_itself_is_refused(body: bytes) -> None:
     """Lengths are checked before fields are read."""
-    server = ServerSession(MAX, MAX_BATCH)
+    server = ServerSession(MAX_RECORD, MAX_BATCH)
     server.receive(wire.hello())
     server.challenge(NONCE)
     assert violation(server, wire.message(2, body)).reason == "malformed"
@@ -532,19 +500,19 @@ def test_an_auth_that_contradicts_itself_is_refused(body: bytes) -> None:
 def test_a_batch_above_the_limit_is_refused_even_when_it_is_there() -> None:
     """What WELCOME says holds, whatever the split."""
     bodies = [bytes(46)] * 39
-    assert opened().receive(wire.batch(1, *bodies, bytes(34))) == [Records.of(1, [*bodies, bytes(34)])]
-    error = violation(opened(), wire.batch(1, *bodies, bytes(35)))
+    assert opened_session().receive(wire.batch(1, *bodies, bytes(34))) == [Records.of(1, [*bodies, bytes(34)])]
+    error = violation(opened_session(), wire.batch(1, *bodies, bytes(35)))
     assert (error.reason, error.events) == ("too-large", [])
 
 
 def test_records_before_welcome_are_refused_unread() -> None:
     """A client that does not wait costs nothing, and what it said is told."""
     for waiting in (lambda server: None, lambda server: server.challenge(NONCE)):
-        server = ServerSession(MAX, MAX_BATCH)
+        server = ServerSession(MAX_RECORD, MAX_BATCH)
         server.receive(wire.hello())
         waiting(server)
         assert violation(server, wire.batch(1, b"x")).reason == "unexpected"
-    server = ServerSession(MAX, MAX_BATCH)
+    server = ServerSession(MAX_RECORD, MAX_BATCH)
     error = violation(server, wire.hello() + wire.batch(1, b"x"))
     assert error.events == [Hello(wire.SESSION, 1, "test")]
     assert server.welcome(0) == b""
@@ -554,7 +522,7 @@ def test_records_before_welcome_are_refused_unread() -> None:
 
 
 def in_state(state: State) -> ServerSession:
-    server = ServerSession(MAX, MAX_BATCH)
+    server = ServerSession(MAX_RECORD, MAX_BATCH)
     if state is not State.AWAITING_HELLO:
         server.receive(wire.hello())
     if state is State.AWAITING_AUTH:
@@ -599,7 +567,7 @@ def test_answers_are_given_in_turn(state: State, kind: Message) -> None:
 
 def test_only_what_was_handed_out_is_acknowledged_and_only_once() -> None:
     """The highest number counts; what says nothing new is not sent."""
-    server = opened(committed=5)
+    server = opened_session(committed=5)
     assert server.ack(5) == b""
     with pytest.raises(LocalProtocolError):
         server.ack(6)
@@ -626,7 +594,7 @@ def test_a_nonce_of_another_length_is_our_own_fault() -> None:
 @pytest.mark.parametrize("text", ["ö" * 200, "x" * 300, "\ud800", ""])
 def test_the_text_of_an_error_is_short_and_whole(text: str) -> None:
     """It is cut between characters."""
-    ((_, body),) = wire.messages(opened().error(ErrorCode.GOING_AWAY, text))
+    ((_, body),) = wire.messages(opened_session().error(ErrorCode.GOING_AWAY, text))
     code, size = struct.unpack_from(">HH", body)
     assert code == ErrorCode.GOING_AWAY
     assert size == len(body) - 4 <= 255
@@ -683,7 +651,7 @@ class Reconnecting(RuleBasedStateMachine):
 
     @rule(body=st.binary(max_size=20), large=st.integers(0, 9))
     def log(self, body: bytes, large: int) -> None:
-        self.logged.append(body if large else body + bytes(MAX + 1 - len(body)))
+        self.logged.append(body if large else body + bytes(MAX_RECORD + 1 - len(body)))
         self.client.log(self.logged[-1])
 
     @rule(count=st.integers(1, 3))
@@ -695,7 +663,7 @@ class Reconnecting(RuleBasedStateMachine):
     @precondition(lambda self: self.server is None)
     @rule(hold=st.booleans())
     def connect(self, hold: bool) -> None:
-        self.server = ServerSession(MAX, MAX_BATCH)
+        self.server = ServerSession(MAX_RECORD, MAX_BATCH)
         (event,) = outcome(self.server, wire.cut(wire.hello(self.client.first()), [5, 30]))[0]
         assert isinstance(event, Hello)
         self.to_client = self.server.welcome(len(self.committed))
