@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.alerts import engine as module
+from prefork_logd.alerts.book import AlertBook
 from prefork_logd.alerts.clock import AlertClock
 from prefork_logd.alerts.engine import Engine
 from prefork_logd.alerts.findings import Watched
@@ -15,7 +17,7 @@ from prefork_logd.config.load import loads
 from prefork_logd.query.analysis import stats_of
 from prefork_logd.query.search import Coverage, Found, Limits, Page, RecordId, Table
 from prefork_logd.records.stored import read_fields
-from tests.support.stores import NOW, line
+from tests.support.stores import JOURNAL, NOW, line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,11 +25,10 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from prefork_logd.alerts.book import IncidentRow, RuleRow
     from prefork_logd.query.filters import Filters
     from prefork_logd.query.search import Cursor
     from prefork_logd.query.statistics import Statistics
-
-JOURNAL = "0123456789abcdef" * 2
 
 
 class Request:
@@ -72,6 +73,11 @@ class Hook:
     def ids(self) -> list[str]:
         """The ids of the notices, in order, each without the incident."""
         return [request.id.partition("-")[2] for request in self.requests]
+
+    @property
+    def notices(self) -> list[tuple[str, str]]:
+        """Kind and title of each notice, in order."""
+        return [(body["kind"], body["title"]) for body in (json.loads(request.body) for request in self.requests)]
 
     def close(self) -> None:
         """End the server."""
@@ -182,6 +188,19 @@ class World(Watched):
             if not opened.outbox.due_receivers():
                 break
             opened.dispatcher.start_due(opened.outbox)
+
+    def incidents(self) -> list[IncidentRow]:
+        """Return the incidents, the newest first."""
+        with self._book() as book:
+            return book.incidents()
+
+    def rule(self) -> RuleRow:
+        """Return the row of the first rule."""
+        with self._book() as book:
+            return book.rules()[0]
+
+    def _book(self) -> contextlib.closing[AlertBook]:
+        return contextlib.closing(AlertBook(self.settings, self.state_dir, lambda: self.wall))
 
     # What alerts see of the collector
 

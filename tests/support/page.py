@@ -33,7 +33,7 @@ from prefork_logd.web.context import PageContext, make_context
 from prefork_logd.web.page_files import PageFiles
 from prefork_logd.web.shares import Bounds, Shares
 from tests.support.record_logs import GrowingLog
-from tests.support.stores import block, never
+from tests.support.stores import JOURNAL, block, never
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
     from prefork_logd.config.settings import Settings
 
-JOURNAL = "0123456789abcdef" * 2
-"""The id of the journal of the seeded records."""
 LIVE_JOURNAL = "fedcba9876543210" * 2
 """The id of the journal of records that come while the page is served."""
 TURN_S = 0.02

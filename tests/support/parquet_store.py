@@ -10,9 +10,8 @@ from prefork_logd.stores.parquet import segments
 from prefork_logd.stores.parquet.search import open_search
 from prefork_logd.stores.parquet.segments import Segment
 from prefork_logd.stores.parquet.store import ParquetStore
-from tests.support.stores import block, line, never
+from tests.support.stores import JOURNAL, block, line, never
 
-JOURNAL = "0123456789abcdef" * 2
 NOON = 1_795_521_600.0
 """2026-11-24, 12:00 UTC."""
 DAY = 86_400.0

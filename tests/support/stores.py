@@ -10,6 +10,8 @@ from prefork_logd.stores.base import Block
 
 NOW = 1_795_404_250.5
 PEER = "192.0.2.7:40000"
+JOURNAL = "0123456789abcdef" * 2
+"""The id of the journal that the blocks are of."""
 
 
 def line(received: float = NOW, **attributes: Any) -> bytes:

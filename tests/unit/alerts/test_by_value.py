@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_logd.alerts import by_value
-from prefork_logd.alerts.book import AlertBook
 from prefork_logd.alerts.clock import AlertClock
 from prefork_logd.alerts.counting import count_by
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
@@ -19,8 +18,8 @@ from prefork_logd.query.language import parse, parse_field
 from prefork_logd.records.stored import read_fields
 from prefork_logd.stores.parquet.search import open_search
 from prefork_logd.stores.parquet.store import ParquetStore
-from tests.support.alerting import JOURNAL, toml
-from tests.support.stores import NOW, block, line, never
+from tests.support.alerting import toml
+from tests.support.stores import JOURNAL, NOW, block, line, never
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,41 +32,25 @@ if TYPE_CHECKING:
 BY_TENANT = 'query = "level>=error"\nabove = 2\nby = "tenant"'
 
 
-def log(world: World, count: int, tenant: Any, **attributes: Any) -> None:
-    """Log records of a tenant."""
-    world.log(count, tenant=tenant, **attributes)
-
-
-def told(hook: Hook) -> list[tuple[str, str]]:
-    """Return kind and title of each notice, sorted within the kinds of a turn."""
-    return [(body["kind"], body["title"]) for body in (json.loads(request.body) for request in hook.requests)]
-
-
-def incidents(world: World) -> list[Any]:
-    """Return the incidents, the newest first."""
-    with contextlib.closing(AlertBook(world.settings, world.state_dir, lambda: world.wall)) as book:
-        return book.incidents()
-
-
 def test_each_value_has_its_own_incident(make_world: Maker, hook: Hook) -> None:
     """`above` is of each value. One ends while another goes on."""
     world = make_world(BY_TENANT)
-    log(world, 2, "south")
-    log(world, 3, "north")
+    world.log(2, tenant="south")
+    world.log(3, tenant="north")
     world.turn()
-    assert told(hook) == [("firing", "3 records in 10s with tenant=north (more than 2): level>=error")]
+    assert hook.notices == [("firing", "3 records in 10s with tenant=north (more than 2): level>=error")]
     world.turn(5)
-    log(world, 3, "south")
+    world.log(3, tenant="south")
     world.turn()
-    assert told(hook)[1:] == [("firing", "5 records in 10s with tenant=south (more than 2): level>=error")]
+    assert hook.notices[1:] == [("firing", "5 records in 10s with tenant=south (more than 2): level>=error")]
     world.turn(5)
     assert hook.ids == ["firing", "firing", "resolved"]
     assert [json.loads(request.body)["by"] for request in hook.requests] == ["north", "south", "north"]
-    assert [(one.by, one.key, one.state) for one in incidents(world)] == [
+    assert [(one.by, one.key, one.state) for one in world.incidents()] == [
         ("south", "", "firing"),
         ("north", "", "resolved"),
     ]
-    assert incidents(world)[0].since == pytest.approx(incidents(world)[0].started - 10, abs=0.1)
+    assert world.incidents()[0].since == pytest.approx(world.incidents()[0].started - 10, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +71,8 @@ def test_each_value_has_its_own_incident(make_world: Maker, hook: Hook) -> None:
 def test_the_query_finds_the_records_of_the_value(make_world: Maker, hook: Hook, value: Any, shown: str) -> None:
     """Also of values that have to be quoted, of other types, and of records without one."""
     world = make_world(BY_TENANT)
-    log(world, 3, value)
-    log(world, 2, "other")
+    world.log(3, tenant=value)
+    world.log(2, tenant="other")
     world.turn()
     (notice,) = (json.loads(request.body) for request in hook.requests)
     assert shown in notice["title"]
@@ -102,10 +85,10 @@ def test_the_query_finds_the_records_of_the_value(make_world: Maker, hook: Hook,
 def test_a_number_and_its_text_are_one_value(make_world: Maker, hook: Hook) -> None:
     """As in a query."""
     world = make_world(BY_TENANT)
-    log(world, 2, 7)
-    log(world, 1, "7")
+    world.log(2, tenant=7)
+    world.log(1, tenant="7")
     world.turn()
-    assert [title for _, title in told(hook)] == ["3 records in 10s with tenant=7 (more than 2): level>=error"]
+    assert [title for _, title in hook.notices] == ["3 records in 10s with tenant=7 (more than 2): level>=error"]
 
 
 def test_the_number_of_values_is_bounded(make_world: Maker, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,18 +96,18 @@ def test_the_number_of_values_is_bounded(make_world: Maker, hook: Hook, monkeypa
     monkeypatch.setattr(by_value, "MOST_KEYS", 3)
     world = make_world(BY_TENANT)
     for tenant in range(5):
-        log(world, 3 + tenant, f"t{tenant}")
+        world.log(3 + tenant, tenant=f"t{tenant}")
     world.turn()
     assert len(hook.requests) == 4
-    (further,) = [one for one in incidents(world) if not one.by]
+    (further,) = [one for one in world.incidents() if not one.by]
     assert further.title.startswith("more than 3 values of tenant, each more than 2 times in 10s; name a field")
     assert further.value == 2
     world.turn(5)
-    log(world, 3, "t4")
-    log(world, 3, "t0")
+    world.log(3, tenant="t4")
+    world.log(3, tenant="t0")
     world.turn(6)
     # t2 and t3 are over, so t0 has room, and nothing is left over.
-    open_now = sorted(one.by or "further" for one in incidents(world) if one.state == "firing")
+    open_now = sorted(one.by or "further" for one in world.incidents() if one.state == "firing")
     assert open_now == ["t0", "t4"]
 
 
@@ -133,35 +116,35 @@ def test_values_that_the_store_does_not_list_keep_their_state(
 ) -> None:
     """A store lists the most frequent values only: nothing is known about the others."""
     world = make_world(BY_TENANT)
-    log(world, 3, "quiet")
+    world.log(3, tenant="quiet")
     world.turn()
     monkeypatch.setattr(analysis, "MOST_GROUPS", 2)
     for tenant in range(3):
-        log(world, 5, f"t{tenant}")
+        world.log(5, tenant=f"t{tenant}")
     world.turn(2)
     assert hook.ids == ["firing"] * 3
     world.turn(7.5)
-    assert {one.by for one in incidents(world) if one.state == "firing"} == {"quiet", "t0", "t1"}
+    assert {one.by for one in world.incidents() if one.state == "firing"} == {"quiet", "t0", "t1"}
     world.turn(10)
-    assert {one.state for one in incidents(world)} == {"resolved"}
+    assert {one.state for one in world.incidents()} == {"resolved"}
 
 
 def test_values_after_the_clock_was_set(make_world: Maker, hook: Hook) -> None:
     """Records are then told apart by their numbers."""
     world = make_world(BY_TENANT)
-    log(world, 2, "north")
+    world.log(2, tenant="north")
     world.turn()
     world.wall -= 3600
     world.turn()
-    log(world, 1, "north")
+    world.log(1, tenant="north")
     world.turn()
-    assert told(hook) == [("firing", "3 records in 10s with tenant=north (more than 2): level>=error")]
+    assert hook.notices == [("firing", "3 records in 10s with tenant=north (more than 2): level>=error")]
 
 
 def test_another_field_begins_anew(make_world: Maker, hook: Hook) -> None:
     """The incidents of the values are over."""
     world = make_world(BY_TENANT)
-    log(world, 3, "north", shop="a")
+    world.log(3, tenant="north", shop="a")
     world.turn()
     world.configure(toml(hook, BY_TENANT.replace("tenant", "shop")))
     world.turn()

@@ -21,10 +21,10 @@ from prefork_logd.errors import StoreError, file_reason
 from prefork_logd.stores.errors.book import Book
 from prefork_logd.stores.parquet.search import open_search
 from prefork_logd.stores.parquet.store import ParquetStore
-from tests.support.alerting import JOURNAL, World, toml
+from tests.support.alerting import World, toml
 from tests.support.disks import mounted
-from tests.support.stores import block, line, never
-from tests.unit.stores.errors.test_store import opened
+from tests.support.error_groups import opened
+from tests.support.stores import JOURNAL, block, line, never
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,26 +38,14 @@ OVER_2 = 'query = "level>=error"\nabove = 2'
 NEW, BACK = 'on = "new-group"', 'on = "regressed-group"'
 
 
-def incidents(world: World) -> list[Any]:
-    """Return the incidents, the newest first."""
-    with contextlib.closing(AlertBook(world.settings, world.state_dir, lambda: world.wall)) as book:
-        return book.incidents()
-
-
-def state(world: World) -> Any:
-    """Return the row of the rule."""
-    with contextlib.closing(AlertBook(world.settings, world.state_dir, lambda: world.wall)) as book:
-        return book.rules()[0]
-
-
 def test_too_many_records(make_world: Maker, hook: Hook) -> None:
     """Told when there are more than `above`, and when there are not any more; with all fields."""
     world = make_world(OVER_2)
     world.log(2)
-    assert state(world).state == "unknown"
+    assert world.rule().state == "unknown"
     world.turn(turns=2)
     assert hook.requests == []
-    assert (state(world).state, state(world).value) == ("ok", 2)
+    assert (world.rule().state, world.rule().value) == ("ok", 2)
     world.log(1)
     world.turn(turns=3)
     assert hook.ids == ["firing"]
@@ -68,11 +56,11 @@ def test_too_many_records(make_world: Maker, hook: Hook) -> None:
         "ended": "", "url": "",
     }  # fmt: skip
     assert notice["id"] == hook.requests[0].id == f"{notice['incident']}-firing"
-    assert (state(world).state, state(world).firing) == ("firing", 1)
+    assert (world.rule().state, world.rule().firing) == ("firing", 1)
     world.turn(turns=10)
     assert hook.ids == ["firing", "resolved"]
     assert json.loads(hook.requests[1].body)["ended"]
-    (incident,) = incidents(world)
+    (incident,) = world.incidents()
     assert (incident.state, incident.value, [one.state for one in incident.notices]) == ("resolved", 3, ["sent"] * 2)
     assert world.engine.numbers == {"rules": 1, "firing": 0, "waiting": 0, "sent": 2, "failed": 0, "errors": 0}
 
@@ -84,14 +72,14 @@ def test_a_part_of_the_store_that_cannot_be_read_is_named(make_world: Maker, hoo
     world.log()
     world.turn()
     told = "only a part of the store can be read: a.parquet: is damaged"
-    assert (state(world).state, state(world).value, state(world).problem) == ("ok", 1, told)
+    assert (world.rule().state, world.rule().value, world.rule().problem) == ("ok", 1, told)
     world.turn(turns=11)
     assert json.loads(hook.requests[0].body)["title"] == "no records in 10s (a part of the store cannot be read)"
     errors = world.engine.numbers["errors"]
     assert errors == 12
     world.records.problems = []
     world.turn()
-    assert (state(world).problem, world.engine.numbers["errors"]) == ("", errors)
+    assert (world.rule().problem, world.engine.numbers["errors"]) == ("", errors)
 
 
 @pytest.mark.parametrize("rule", ["above = 2", 'above = 0\nby = "n"'])
@@ -108,8 +96,8 @@ def test_a_damaged_file_is_named(make_world: Maker, monkeypatch: pytest.MonkeyPa
     bad = min(path.rglob("*.parquet"))
     bad.write_bytes(bad.read_bytes()[:-40])
     world.turn()
-    assert str(bad) in state(world).problem
-    assert state(world).value == (2 if "by" not in rule else 1)
+    assert str(bad) in world.rule().problem
+    assert world.rule().value == (2 if "by" not in rule else 1)
 
 
 def test_records_that_come_late_count_when_they_come(make_world: Maker, hook: Hook) -> None:
@@ -140,7 +128,7 @@ def test_absence_needs_a_whole_window_of_listening(make_world: Maker, hook: Hook
     world.records.lines[-1] = world.records.lines[-1].replace(b',"peer"', b',"service":"shop","peer"')
     world.turn(turns=2)
     assert hook.ids == ["firing", "resolved"]
-    assert incidents(world)[0].title == "no records in 10s: service:shop"
+    assert world.incidents()[0].title == "no records in 10s: service:shop"
 
 
 def test_absence_goes_on_over_the_death_of_the_process(make_world: Maker, hook: Hook) -> None:
@@ -165,7 +153,7 @@ def test_a_condition_has_to_hold_for_its_time(make_world: Maker, hook: Hook) -> 
     world = make_world(f'{OVER_2}\nfor = "5s"')
     world.log(3)
     world.turn(turns=3)
-    assert state(world).state == "pending"
+    assert world.rule().state == "pending"
     world.restart()
     world.turn(turns=2)
     assert hook.requests == []
@@ -277,8 +265,8 @@ def test_a_new_group_is_told_once(make_world: Maker, hook: Hook) -> None:
             book.mute(keys[1], "me")
         world.turn(turns=2)
     assert hook.ids == ["firing", "firing", "resolved", "resolved"]
-    assert {one.key for one in incidents(world)} == set(keys)
-    assert {one.query for one in incidents(world)} == {f"fingerprint={key}" for key in keys}
+    assert {one.key for one in world.incidents()} == set(keys)
+    assert {one.query for one in world.incidents()} == {f"fingerprint={key}" for key in keys}
 
 
 def test_a_regressed_group_is_told(make_world: Maker, hook: Hook) -> None:
@@ -327,7 +315,7 @@ def test_many_new_groups_are_one_incident_more(make_world: Maker, hook: Hook, mo
         world.turn(turns=5)
         assert hook.ids == ["firing"] * 4
         assert json.loads(hook.requests[-1].body)["title"].startswith("more than 3 groups of errors; resolve or mute")
-        assert incidents(world)[0].key == "", "it is no group that the page could show"
+        assert world.incidents()[0].key == "", "it is no group that the page could show"
         with contextlib.closing(Book(Path(world.settings.errors.path))) as book:
             for row in book.groups():
                 book.resolve(row.id, "me")
@@ -342,15 +330,15 @@ def test_a_store_that_fails_changes_no_state(make_world: Maker, hook: Hook) -> N
     world.turn()
     world.records.error = StoreError("it is down")
     world.turn(turns=20)
-    assert (state(world).state, state(world).problem) == ("firing", "it is down")
+    assert (world.rule().state, world.rule().problem) == ("firing", "it is down")
     assert world.engine.numbers["errors"] == 20
     assert hook.ids == ["firing"]
     world.records.error = None
     world.turn()
-    assert (state(world).state, state(world).problem) == ("ok", "")
+    assert (world.rule().state, world.rule().problem) == ("ok", "")
     world.records.error = ZeroDivisionError("a bug")
     world.turn()
-    assert state(world).problem.startswith("unexpected ZeroDivisionError: a bug")
+    assert world.rule().problem.startswith("unexpected ZeroDivisionError: a bug")
 
 
 def test_a_store_that_lags_tells_no_absence(make_world: Maker, hook: Hook) -> None:
@@ -360,7 +348,7 @@ def test_a_store_that_lags_tells_no_absence(make_world: Maker, hook: Hook) -> No
     world.lag = 60.0
     world.turn(turns=15)
     assert hook.requests == []
-    assert state(world).problem == "the store is 60 s behind, so records may be missing from the count"
+    assert world.rule().problem == "the store is 60 s behind, so records may be missing from the count"
     world.lag = 0.0
     world.turn()
     assert hook.ids == ["firing"]
@@ -380,7 +368,7 @@ def test_records_that_wait_as_usual_are_no_lag(make_world: Maker, hook: Hook, st
     world.configure(toml(hook, 'on = "absence"') + store)
     world.lag = lag_s
     world.turn(turns=15)
-    assert (hook.ids, state(world).problem) == (["firing"], "")
+    assert (hook.ids, world.rule().problem) == (["firing"], "")
 
 
 def test_a_reload_adds_and_removes_rules(make_world: Maker, hook: Hook) -> None:
@@ -499,7 +487,7 @@ def test_notices_that_wait_are_bounded(make_world: Maker, hook: Hook, monkeypatc
     monkeypatch.setattr(ledger, "MOST_WAITING", 0)
     world.log(3)
     world.turn(turns=3)
-    assert (hook.requests, incidents(world)) == ([], [])
+    assert (hook.requests, world.incidents()) == ([], [])
     monkeypatch.undo()
     monkeypatch.setattr("prefork_logd.alerts.engine.open_killable", lambda *_: world.records)
     world.turn()
@@ -516,7 +504,7 @@ def test_the_history_is_bounded(make_world: Maker, hook: Hook, monkeypatch: pyte
         world.turn(61)
         world.turn(61)
     assert len(hook.ids) == 12
-    assert len(incidents(world)) == 3
+    assert len(world.incidents()) == 3
     assert world.engine._opened is not None
     assert world.engine._opened.ledger._one("SELECT count(*) FROM notices")[0] == 6
 
@@ -564,12 +552,12 @@ def test_groups_that_cannot_be_read_are_shown_as_a_problem(make_world: Maker, ho
     path = Path(world.settings.errors.path)
     path.write_bytes(b"no database at all" * 100)
     world.turn(turns=2)
-    assert state(world).problem.endswith("file is not a database; move it away, and a new one is made")
+    assert world.rule().problem.endswith("file is not a database; move it away, and a new one is made")
     path.unlink()
     with opened(world.settings.errors) as store:
         store.write([block(0, [line(levelno=40, msg="old error")])], never)
         world.turn(turns=2)
-        assert (state(world).problem, hook.requests) == ("", [])
+        assert (world.rule().problem, hook.requests) == ("", [])
         store.write([block(1, [line(levelno=40, msg="cart failed")])], never)
         world.turn(turns=2)
     assert hook.ids == ["firing"]
@@ -605,5 +593,5 @@ def test_a_database_that_was_moved_away_is_noticed(make_world: Maker, hook: Hook
     world.turn()
     assert "alerts.db: was moved or removed" in world.engine.problem
     world.turn(turns=2)
-    assert (world.engine.problem, state(world).state) == ("", "firing")
+    assert (world.engine.problem, world.rule().state) == ("", "firing")
     assert hook.ids == ["firing", "firing"]

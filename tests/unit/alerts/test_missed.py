@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 OVER_2 = 'query = "level>=error"\nabove = 2'
 
 
-def incidents(world: World) -> list[Any]:
-    """Return the incidents, the newest first."""
-    with contextlib.closing(AlertBook(world.settings, world.state_dir, lambda: world.wall)) as book:
-        return book.incidents()
-
-
 def pass_time(world: World, seconds: float) -> None:
     """Let time pass without a turn."""
     world.monotonic += seconds
@@ -50,7 +44,7 @@ def test_a_burst_while_the_process_was_down_is_told_once(make_world: Maker, hook
     firing, resolved = (json.loads(request.body) for request in hook.requests)
     assert firing["title"] == "over already, found late: 3 records in 10s (more than 2): level>=error"
     assert (firing["value"], resolved["title"], bool(resolved["ended"])) == (3, firing["title"], True)
-    (one,) = incidents(world)
+    (one,) = world.incidents()
     assert (one.state, one.silenced) == ("resolved", False)
     assert began < one.started < one.ended < world.wall
 
@@ -76,7 +70,7 @@ def test_a_store_that_failed_is_made_up_for(make_world: Maker, hook: Hook) -> No
     world.records.error = None
     world.turn(60)
     assert hook.ids == ["firing", "resolved"]
-    assert incidents(world)[0].value == 4
+    assert world.incidents()[0].value == 4
 
 
 def test_a_condition_that_goes_on_is_told_as_usual(make_world: Maker, hook: Hook) -> None:
@@ -91,7 +85,7 @@ def test_a_condition_that_goes_on_is_told_as_usual(make_world: Maker, hook: Hook
     pass_time(world, 50)
     world.turn(turns=2)
     assert hook.ids == ["firing", "resolved"]
-    assert len(incidents(world)) == 1
+    assert len(world.incidents()) == 1
 
 
 def test_a_silence_and_rules_without_an_end(make_world: Maker, hook: Hook) -> None:
@@ -104,7 +98,7 @@ def test_a_silence_and_rules_without_an_end(make_world: Maker, hook: Hook) -> No
         assert hook.ids == expected
         with contextlib.closing(AlertBook(world.settings, world.state_dir, lambda: world.wall)) as book:
             book.silence("rule", 1_000, "me")
-    assert [one.silenced for one in incidents(world)] == [True, False]
+    assert [one.silenced for one in world.incidents()] == [True, False]
 
 
 def test_it_has_to_have_held_for_its_time(make_world: Maker, hook: Hook) -> None:
@@ -120,7 +114,7 @@ def test_it_has_to_have_held_for_its_time(make_world: Maker, hook: Hook) -> None
     pass_time(world, 100)
     world.turn(turns=2)
     assert hook.ids == ["firing", "resolved"]
-    assert incidents(world)[0].ended - incidents(world)[0].started > 20
+    assert world.incidents()[0].ended - world.incidents()[0].started > 20
 
 
 def test_each_value_is_made_up_for(make_world: Maker, hook: Hook) -> None:
@@ -132,7 +126,7 @@ def test_each_value_is_made_up_for(make_world: Maker, hook: Hook) -> None:
     pass_time(world, 50)
     world.turn()
     assert sorted(hook.ids) == ["firing"] * 10 + ["resolved"] * 10
-    assert {one.by for one in incidents(world)} == {str(number) for number in range(10)}
+    assert {one.by for one in world.incidents()} == {str(number) for number in range(10)}
 
 
 def test_absence_while_the_collector_listened(make_world: Maker, hook: Hook) -> None:
@@ -183,7 +177,7 @@ def test_a_search_that_fails_does_not_stop_the_rule(make_world: Maker, monkeypat
     pass_time(world, 100)
     world.log(3)
     world.turn()
-    assert [one.value for one in incidents(world)] == [3]
+    assert [one.value for one in world.incidents()] == [3]
 
 
 def test_slow_searches_end(make_world: Maker, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ from prefork_logd.config.paths import PID_FILE
 from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.stores.errors.store import ErrorStore
 from tests.support.accounts import NEEDS_ROOT
-from tests.support.stores import block, never
-from tests.unit.stores.errors.test_store import JOURNAL, failed
+from tests.support.error_groups import failed
+from tests.support.stores import JOURNAL, block, never
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from prefork_logd.cli.main import cli
 from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.stores.errors.store import ErrorStore
-from tests.support.stores import block, never
-from tests.unit.stores.errors.test_store import JOURNAL, failed
+from tests.support.error_groups import failed
+from tests.support.stores import JOURNAL, block, never
 
 if TYPE_CHECKING:
     from collections.abc import Callable

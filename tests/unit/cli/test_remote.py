@@ -22,9 +22,9 @@ from prefork_logd.query.search import RecordId
 from prefork_logd.web.client.search import RemoteSearch
 from prefork_logd.web.page_files import PageFiles
 from prefork_logd.web.tokens import Tokens
-from tests.support.page import JOURNAL, make_settings, seed
+from tests.support.page import make_settings, seed
 from tests.support.page_server import Served, serving
-from tests.support.stores import NOW, line
+from tests.support.stores import JOURNAL, NOW, line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import pytest
 from prefork_logd.handlers import _fallback, _link, _notices
 from prefork_logd.inputs.base import Bye, Gap, Records
 from prefork_logd.inputs.session.messages import ErrorCode, Hello
-from tests.unit.handlers.receiver import Receiver
+from tests.support.handler_receiver import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from prefork_logd.handlers import _link
 from prefork_logd.handlers._tls import TlsSocket
 from prefork_logd.inputs.base import Bye, Records
 from tests.support.authority import LOCAL, Authority
-from tests.unit.handlers.receiver import TlsReceiver
+from tests.support.handler_receiver import TlsReceiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

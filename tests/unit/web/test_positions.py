@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prefork_logd.web.positions import Position
-
-JOURNAL = "0123456789abcdef" * 2
+from tests.support.stores import JOURNAL
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from prefork_logd.query.search import Limits
 from prefork_logd.web import search_pool
 from prefork_logd.web.places import BusyError
 from prefork_logd.web.search_pool import Lease, SearchPool
+from tests.support.endless_search import Endless
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,28 +168,6 @@ def test_a_search_without_memory_is_too_heavy(settings: Settings) -> None:
         pool.close()
 
     asyncio.run(main())
-
-
-class Endless:
-    """A search whose calls end when they are cancelled."""
-
-    def __init__(self) -> None:
-        self.limits = Limits()
-        self.began = threading.Event()
-        self.is_closed = False
-        self._cancelled = threading.Event()
-
-    def count(self, _: Filters) -> int:
-        self.began.set()
-        if not self._cancelled.wait(30):
-            raise AssertionError("it was not cancelled")
-        raise QueryCancelledError
-
-    def cancel(self) -> None:
-        self._cancelled.set()
-
-    def close(self) -> None:
-        self.is_closed = True
 
 
 def test_a_search_ends_with_its_client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

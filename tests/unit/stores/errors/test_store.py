@@ -7,11 +7,10 @@ import itertools
 import json
 import multiprocessing
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.errors import StoreError
 from prefork_logd.query.fingerprints import fingerprint
 from prefork_logd.records.stored import read_fields
@@ -22,15 +21,12 @@ from prefork_logd.stores.errors import store as module
 from prefork_logd.stores.errors.book import Book, Wanted
 from prefork_logd.stores.errors.store import ErrorStore
 from prefork_logd.stores.errors.tally import Counter
-from tests.support.stores import NOW, block, line, never
+from tests.support.error_groups import failed, opened
+from tests.support.stores import JOURNAL, NOW, block, line, never
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-JOURNAL = "0123456789abcdef" * 2
-TRACE = 'Traceback (most recent call last):\n  File "/srv/shop/cart.py", line {}, in add\n    x\nKeyError: {}'
 
 
 class Clock:
@@ -54,27 +50,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @contextlib.contextmanager
-def opened(path: Path | ErrorsSettings, **settings: Any) -> Iterator[ErrorStore]:
-    """Give an open store."""
-    given = path if isinstance(path, ErrorsSettings) else ErrorsSettings(path=str(path / "groups.db"), **settings)
-    with contextlib.closing(ErrorStore(given)) as store:
-        store.open(JOURNAL)
-        yield store
-
-
-@contextlib.contextmanager
 def reading(path: Path, clock: Clock | None = None) -> Iterator[Book]:
     """Give the groups."""
     with contextlib.closing(Book(path / "groups.db", clock or Clock(NOW + 100))) as book:
         yield book
-
-
-def failed(number: int = 1, **fields: Any) -> bytes:
-    """Return the line of an error in one place, of shop 2.4."""
-    made = line(levelno=40, msg="failed", exc_text=TRACE.format(17, number), created=NOW + number)
-    sender = {"service": "shop", "version": "2.4", "environment": "prod", **fields}
-    head, _, tail = made.rpartition(b',"peer":')
-    return head + b"".join(b',"%s":"%s"' % (k.encode(), v.encode()) for k, v in sender.items()) + b',"peer":' + tail
 
 
 def test_a_group_and_its_parts(tmp_path: Path, clock: Clock) -> None:

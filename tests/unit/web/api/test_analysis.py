@@ -7,8 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.support.page import Anybody, Client, bounds, make_page, make_settings, seed
+from tests.support.page_records import RECORDS
 from tests.support.stores import NOW, line
-from tests.unit.web.conftest import RECORDS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.page import JOURNAL, Anybody, Client, bounds, make_page, make_settings, seed
-from tests.support.stores import NOW, block, line, never
-from tests.unit.stores.errors.test_store import failed, opened
+from tests.support.error_groups import failed, opened
+from tests.support.page import Anybody, Client, bounds, make_page, make_settings, seed
+from tests.support.stores import JOURNAL, NOW, block, line, never
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

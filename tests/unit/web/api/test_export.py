@@ -22,9 +22,8 @@ from prefork_logd.stores.parquet import search as parquet_search
 from prefork_logd.web.api import export
 from prefork_logd.web.api.export import joined, quote
 from tests.support.page import Anybody, Client, bounds, make_page, make_settings, seed, serving
+from tests.support.page_records import ODD_LINES, lines
 from tests.support.stores import NOW, line
-from tests.unit.web.api.test_records import ODD_LINES
-from tests.unit.web.conftest import lines
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from prefork_logd.web import search_pool
 from prefork_logd.web.api import CALLS
+from tests.support.endless_search import Endless
 from tests.support.page import make_page, make_settings, page_context, seed, serving
 from tests.support.stores import numbered
-from tests.unit.web.test_search_pool import Endless
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,9 +18,9 @@ from prefork_logd.stores.errors.book import Book
 from prefork_logd.web.api import CALLS, routes
 from prefork_logd.web.api.endpoint import Endpoint
 from prefork_logd.web.api.openapi import document
-from tests.support.page import JOURNAL, Client, make_page, make_settings, seed
-from tests.support.stores import block, never
-from tests.unit.stores.errors.test_store import failed, opened
+from tests.support.error_groups import failed, opened
+from tests.support.page import Client, make_page, make_settings, seed
+from tests.support.stores import JOURNAL, block, never
 
 if TYPE_CHECKING:
     from prefork_logd.config.settings import Settings

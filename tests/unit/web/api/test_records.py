@@ -15,9 +15,9 @@ from prefork_logd.query.filters import Filters
 from prefork_logd.query.search import Cursor, Found, Page, RecordId
 from prefork_logd.web.api.records import FIRST_RECORDS, MOST_BYTES, read_page
 from prefork_logd.web.search_pool import Lease
-from tests.support.page import JOURNAL, Anybody, Client, bounds, make_page, make_settings, seed
-from tests.support.stores import NOW, line
-from tests.unit.web.conftest import RECORDS, lines
+from tests.support.page import Anybody, Client, bounds, make_page, make_settings, seed
+from tests.support.page_records import ODD_LINES, RECORDS, lines
+from tests.support.stores import JOURNAL, NOW, line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,15 +100,6 @@ def test_one_record_and_its_line(client: Client) -> None:
     answer = client.get(f"/records/{JOURNAL}-7/line")
     assert answer.content == lines()[7]
     assert answer.headers["cache-control"] == "no-store"
-
-
-ODD_LINES = [
-    b'{"created":%d.5,"time":"2026-11-23T03:24:10.500000Z","message":"m","extra":{"n":9007199254740993,"big":1%s}}\n'
-    % (NOW, b"0" * 40),
-    b'{"created":%d.5,"time":"2026-11-23T03:24:10.500000Z","message":"lone \\udcff"}\n' % NOW,
-    b'{"created":%d.5,"message":"twice","extra":{"a":1,"a":2}, "name" : "spaces"}\n' % NOW,
-    b'{"created":%d.5,"message":"float","extra":{"f":1.10,"g":1E5,"h":0.1e-400}}\n' % NOW,
-]
 
 
 def test_lines_keep_every_byte(tmp_path: Path) -> None:
