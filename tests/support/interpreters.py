@@ -14,6 +14,8 @@ from pathlib import Path
 
 VARIABLE = "PREFORK_LOGD_PYTHONS"
 WANTED = ("2.7", "3.6", "3.8", "3.11", "3.13")
+ENDS = ("2.7", "3.6", "3.13")
+"""The oldest versions and the latest one, for tests that need no other."""
 
 
 def require(version: str) -> str:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,94 +14,16 @@ import pytest
 
 from tests.support import interpreters
 from tests.support.fake_collector import WELCOME, Behaviour, Chatterbox, FakeCollector, message
+from tests.support.handler_service import Service, assert_whole, messages, numbered, python_with, run, wait_for
+from tests.support.interpreters import ENDS
 from tools import single_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CLIENT = Path(__file__).parents[2] / "support" / "handler_client.py"
 VERSIONS = ("2.7", "3.6", "3.8", "3.11", "3.13")
-ENDS = ("2.7", "3.6", "3.13")
 LATEST = ("3.13",)
 KEY = b"sixteen bytes or more"
-
-
-class Service:
-    """The client script, running."""
-
-    def __init__(
-        self,
-        version: str,
-        scenario: str,
-        where: FakeCollector | tuple[str, int | str],
-        *,
-        warnings: str = "error",
-        **arguments: Any,
-    ) -> None:
-        host, port = ("127.0.0.1", where.port) if isinstance(where, FakeCollector) else where
-        python = version if os.sep in version else interpreters.require(version)
-        command = [python, "-W", warnings, str(CLIENT), scenario, host, str(port)]
-        self.process = subprocess.Popen(
-            [*command, json.dumps(arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def line(self) -> Any:
-        assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline())
-
-    def go_on(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("more\n")
-        self.process.stdin.flush()
-
-    def end(self, *, stderr: str = "", status: int = 0, times: int | None = None) -> Any:
-        """Let it end; return its last line. `stderr` occurs in its standard error, so many times."""
-        out, err = self.process.communicate(timeout=60)
-        assert self.process.returncode == status, err
-        assert stderr in err if stderr else not err, err
-        assert times is None or err.count(stderr) == times, err
-        return json.loads(out.splitlines()[-1]) if out else None
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[Service]:
-        """Kill it in the end."""
-        try:
-            yield self
-        finally:
-            self.process.kill()
-            self.process.communicate(timeout=60)
-
-
-def run(version: str, scenario: str, where: FakeCollector | tuple[str, int | str], **arguments: Any) -> Any:
-    return Service(version, scenario, where, **arguments).end()
-
-
-def messages(collector: FakeCollector) -> list[str]:
-    return [str(record["msg"]) for record in collector.dicts]
-
-
-def numbered(count: int) -> list[str]:
-    return [f"record {number}" for number in range(count)]
-
-
-def assert_whole(collector: FakeCollector) -> None:
-    """Every session's numbers are there once and in order."""
-    for stored in collector.sessions.values():
-        numbers = [number for number, _ in stored.items]
-        numbers += [number for gap in stored.gaps for number in range(gap.first, gap.last + 1)]
-        assert sorted(numbers) == list(range(1, len(numbers) + 1))
-        assert [number for number, _ in stored.items] == sorted(number for number, _ in stored.items)
-
-
-def wait_for(condition: Any, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -415,15 +333,6 @@ def test_adapters_warnings_and_shutdowns_lose_nothing(version, collector):
     assert "UserWarning: record 0" in got[0]
     assert got[1:] == [f"record {n}" for n in range(1, 5)]
     assert collector.dicts[1]["request"] == 7
-
-
-def python_with(module: str) -> str:
-    """Return an interpreter that has a module; skip the test if there is none."""
-    for python in (sys.executable, *interpreters.found().values()):
-        program = [python, "-W", "ignore", "-c", f"import {module}"]
-        if subprocess.run(program, capture_output=True, check=False).returncode == 0:
-            return python
-    pytest.skip(f"no interpreter has {module}")
 
 
 def test_green_and_native_threads_of_a_patched_eventlet(collector):

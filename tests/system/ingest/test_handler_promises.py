@@ -10,14 +10,8 @@ import pytest
 
 from tests.support import interpreters
 from tests.support.fake_collector import Behaviour, FakeCollector
-from tests.system.ingest.test_handler_interpreters import (
-    ENDS,
-    Service,
-    assert_whole,
-    messages,
-    numbered,
-    wait_for,
-)
+from tests.support.handler_service import Service, assert_whole, messages, numbered, wait_for
+from tests.support.interpreters import ENDS
 
 
 @pytest.fixture

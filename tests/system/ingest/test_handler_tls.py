@@ -18,10 +18,9 @@ import pytest
 from prefork_logd.handlers import ClientProtocol
 from tests.support import interpreters
 from tests.support.authority import LOCAL, Authority, Certificate
+from tests.support.handler_service import Service, numbered, python_with, run_crippled
 from tests.support.harness import Collector, messages, wait_for
 from tests.support.tls_terminator import TlsTerminator
-from tests.system.ingest import test_handler_systems
-from tests.system.ingest.test_handler_interpreters import Service, numbered, python_with
 from tools import single_file
 
 if TYPE_CHECKING:
@@ -275,7 +274,7 @@ def test_a_spool_of_an_ended_process_is_sent(version: str, site: Site, service: 
 @pytest.mark.parametrize("system", ["windows", "macos"])
 def test_records_arrive_where_parts_of_a_system_are_missing(system: str, site: Site, service: str) -> None:
     arguments = {"count": 100, "tls_ca": site.authority.path, "service": service}
-    found, err, status = test_handler_systems.run(system, "some", site.address[1], **arguments)
+    found, err, status = run_crippled(system, "some", site.address[1], **arguments)
     assert (found["flushed"], err, status) == (True, "", 0)
     assert site.stored(service, 100) == numbered(100)
 

@@ -16,6 +16,7 @@ import pytest
 
 from prefork_logd.handlers import SocketHandler
 from tests.support import interpreters
+from tests.support.handler_service import CLIENT
 from tests.support.harness import wait_for
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from tests.support.harness import Collector
 
-CLIENT = Path(__file__).parents[2] / "support" / "handler_client.py"
 SHOP: dict[str, Any] = {"service": "shop", "environment": "prod", "version": "2.4", "fields": {"region": "eu", "n": 1}}
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.disks import TO_THE_LAST_BYTE, mounted
+from tests.support.handler_service import Service as Client
 from tests.support.harness import messages, wait_for
 from tests.support.load import Load
-from tests.system.ingest.test_handler_interpreters import Service as Client
 from tests.torture.processes import HANDLERS, SERVICE, Service, Torture
 
 if TYPE_CHECKING:
