@@ -259,3 +259,14 @@ def frames(messages: Iterable[str], **rest: Any) -> bytes:
 def messages(records: Iterable[dict[str, Any]]) -> list[str]:
     """Return the messages of records read back."""
     return [record["message"] for record in records]
+
+
+def is_closed(sock: socket.socket) -> bool:
+    """Tell whether the collector has closed a connection."""
+    sock.setblocking(False)
+    try:
+        return not sock.recv(1)
+    except BlockingIOError:
+        return False
+    finally:
+        sock.settimeout(DEADLINE_S)

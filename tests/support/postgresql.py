@@ -13,6 +13,7 @@ import atexit
 import functools
 import importlib.util
 import os
+import re
 import select
 import shutil
 import signal
@@ -218,3 +219,7 @@ class Cutter:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(10)
+
+
+KEPT_WHOLE = re.compile(rb"\\u0000|\\ud|\de[+-]?\d|:-0|[nx]{257}")
+"""Parts of lines that are kept whole, because columns cannot hold them."""

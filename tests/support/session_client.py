@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import socket
 import struct
 import threading
@@ -15,11 +17,15 @@ from tests.support.harness import DEADLINE_S, frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from tests.support.harness import Collector
 
+
 WELCOME, CHALLENGE, ACK, ERROR = 0x81, 0x82, 0x83, 0x84
 GOING_AWAY = b"\x00\x05"
+FAITHFUL_MESSAGE = re.compile(rb'"message":"([a-z0-9]+)-(\d{7})"')
+"""Name and number in a stored line of `Faithful`."""
 
 
 class Client:
@@ -169,3 +175,25 @@ def all_logging(clients: Sequence[Faithful]) -> Iterator[None]:
 def messages_of(clients: Sequence[Faithful]) -> list[str]:
     """Return the messages that the clients have logged, sorted."""
     return sorted(f"{client.name}-{number:07d}" for client in clients for number in range(1, client.sent + 1))
+
+
+def check_each_once(directory: Path, faithful: list[Faithful]) -> None:
+    """See that each record of each client is in the files once, each file whole, and in order."""
+    found: dict[str, list[int]] = {}
+    for path in directory.glob("*.jsonl*"):
+        if path.name == "rejected.jsonl":
+            continue
+        data = path.read_bytes()
+        assert not data or data.endswith(b"\n"), f"{path.name} ends in a torn line"
+        for line in data.splitlines():
+            json.loads(line)
+        inside: dict[str, list[int]] = {}
+        for name, number in FAITHFUL_MESSAGE.findall(data):
+            inside.setdefault(name.decode(), []).append(int(number))
+        for name, numbers in inside.items():
+            assert numbers == sorted(numbers), f"{path.name}: {name} out of order"
+            found.setdefault(name, []).extend(numbers)
+    for client in faithful:
+        numbers = found.pop(client.name, [])
+        assert sorted(numbers) == list(range(1, client.sent + 1)), f"{client.name} of {client.sent}"
+    assert not found

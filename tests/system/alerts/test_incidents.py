@@ -17,7 +17,7 @@ from prefork_logd.config.load import load
 from tests.support.alerting import Hook, hooked
 from tests.support.clocks import build_shim
 from tests.support.harness import Collector, frames, wait_for
-from tests.system.web.test_page_process import browser
+from tests.support.page_visitor import browser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

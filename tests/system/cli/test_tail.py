@@ -14,7 +14,7 @@ import pytest
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
 from tests.support.harness import Collector, frames, wait_for
-from tests.system.shipping.test_shipping import SMALL, Place, expected, segments, send
+from tests.support.shipping import SMALL, Place, expected, segments, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from dataclasses import replace
 
@@ -27,7 +26,7 @@ from prefork_logd.stores.postgresql.regex import translate
 from prefork_logd.stores.postgresql.search import PostgresqlSearch
 from prefork_logd.stores.postgresql.store import PostgresqlStore
 from tests.support.harness import wait_for
-from tests.support.postgresql import Server, find_programs
+from tests.support.postgresql import KEPT_WHOLE, Server, find_programs
 from tests.support.searching import TRACE, Stored, check, check_analysis, filters, make_lines
 from tests.support.stores import block, line, never
 from tests.support.strategies import bounded
@@ -59,8 +58,6 @@ expressions = st.builds(
 """Expressions of the parts that are translated."""
 pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="NO POSTGRESQL: its server's programs are nowhere to be found")
 JOURNAL = "5" * 32
-ODD = re.compile(rb"\\u0000|\\ud|\de[+-]?\d|:-0|[nx]{257}")
-"""Parts of lines that are kept whole, because columns cannot hold them."""
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +202,7 @@ def test_the_first_of_many_comes_at_once(server):
 @pytest.fixture(scope="module")
 def plain(server):
     """Return a store with records that the columns hold exactly, of two journals with the same numbers."""
-    lines = [one for one in make_lines(300) if not ODD.search(one)]
+    lines = [one for one in make_lines(300) if not KEPT_WHOLE.search(one)]
     for number, part in enumerate((lines[::2], lines[1::2]), 1):
         store = PostgresqlStore(server.dsn, schema="plain")
         store.open(f"{number}" * 32)

@@ -7,12 +7,11 @@ import signal
 from typing import TYPE_CHECKING
 
 from tests.support.disks import TO_THE_LAST_BYTE, mounted
-from tests.support.harness import DEADLINE_S, frame, frames, messages, wait_for
+from tests.support.harness import frame, frames, is_closed, messages, wait_for
 from tests.support.load import Load
 from tests.support.session_client import Client, Faithful, all_logging, messages_of, records
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
     from pathlib import Path
 
@@ -34,17 +33,6 @@ def change(collector: Collector, number: int) -> None:
     wait_for(
         lambda: len(workers(collector)) == wanted == len(collector.worker_pids()), f"{wanted} workers and no other"
     )
-
-
-def is_closed(sock: socket.socket) -> bool:
-    """Tell whether the collector has closed a connection."""
-    sock.setblocking(False)
-    try:
-        return not sock.recv(1)
-    except BlockingIOError:
-        return False
-    finally:
-        sock.settimeout(DEADLINE_S)
 
 
 def test_worker_changes_under_load(make_collector: Maker) -> None:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import prefork_logd
 from tests.support.disks import TO_THE_LAST_BYTE, mounted
-from tests.support.harness import Collector, frame, frames, messages, wait_for
+from tests.support.harness import Collector, frame, frames, is_closed, messages, wait_for
 from tests.support.load import Load
 from tests.support.session_client import Client, Faithful, all_logging, messages_of, records
-from tests.system.upgrade.test_handover import is_closed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,43 +9,23 @@ import re
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 
 from prefork_logd.web.users import hash_password
 from tests.support.harness import Collector, frames, messages, wait_for
+from tests.support.page_visitor import addresses, browser, page_pid
 from tests.support.session_client import Faithful
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     Maker = Callable[..., Collector]
 
 WEB = '[server]\nbind = ["127.0.0.1:0"]\nworkers = 1\n[web]\nbind = ["127.0.0.1:0"]\n'
 USER = f'[[web.user]]\nname = "ada"\npassword = "{hash_password("geheim")}"\n'
 SESSION = "/api/v1/session"
-
-
-def addresses(collector: Collector) -> list[str]:
-    """Return the addresses that `status` prints, each with a token that works."""
-    found: dict[str, Any] = json.loads(collector.cli("status", "--json").stdout)["page"]
-    return found["urls"]
-
-
-@contextlib.contextmanager
-def browser(collector: Collector, url: str = "") -> Iterator[httpx.Client]:
-    """Give a client that has logged in with the one-time token."""
-    url = url or addresses(collector)[0]
-    with httpx.Client(base_url=url.partition("?")[0], timeout=20) as client:
-        answer = client.get("/", params={"token": url.partition("token=")[2]})
-        assert answer.status_code == 303, answer.text
-        yield client
-
-
-def page_pid(collector: Collector) -> int:
-    """Return the pid of the page's process once it is running."""
-    return collector.child("web", 0)
 
 
 def send(collector: Collector, count: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import threading
@@ -12,7 +11,7 @@ import pytest
 
 from tests.support import power
 from tests.support.harness import wait_for
-from tests.support.session_client import Faithful
+from tests.support.session_client import FAITHFUL_MESSAGE, Faithful, check_each_once
 from tests.support.tracer import fail_at, kill_at, needs_strace, traced
 
 if TYPE_CHECKING:
@@ -20,30 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.harness import Collector
-
-_MESSAGE = re.compile(rb'"message":"([a-z0-9]+)-(\d{7})"')
-
-
-def check(directory: Path, faithful: list[Faithful]) -> None:
-    """See that each record of each client is in the files once, each file whole, and in order."""
-    found: dict[str, list[int]] = {}
-    for path in directory.glob("*.jsonl*"):
-        if path.name == "rejected.jsonl":
-            continue
-        data = path.read_bytes()
-        assert not data or data.endswith(b"\n"), f"{path.name} ends in a torn line"
-        for line in data.splitlines():
-            json.loads(line)
-        inside: dict[str, list[int]] = {}
-        for name, number in _MESSAGE.findall(data):
-            inside.setdefault(name.decode(), []).append(int(number))
-        for name, numbers in inside.items():
-            assert numbers == sorted(numbers), f"{path.name}: {name} out of order"
-            found.setdefault(name, []).extend(numbers)
-    for client in faithful:
-        numbers = found.pop(client.name, [])
-        assert sorted(numbers) == list(range(1, client.sent + 1)), f"{client.name} of {client.sent}"
-    assert not found
 
 
 @pytest.fixture
@@ -67,7 +42,7 @@ def test_the_writer_killed_at_each_step_of_a_commit(
             assert tracer.has_ended, f"{syscall} was not called {when} times"
         assert collector.child("writer") != before
     assert collector.stop() == 0
-    check(collector.state_dir, [faithful])
+    check_each_once(collector.state_dir, [faithful])
 
 
 @needs_strace
@@ -91,7 +66,7 @@ def test_the_writer_killed_while_it_rotates(
     finally:
         client.close()
     assert collector.stop() == 0
-    check(path.parent, [client])
+    check_each_once(path.parent, [client])
 
 
 @needs_strace
@@ -115,7 +90,7 @@ def test_the_writer_killed_while_it_recovers(
         wait_for(lambda: restarts() >= 2, "two deaths in recovery")
     thread.join()
     assert collector.stop() == 0
-    check(collector.state_dir, [faithful])
+    check_each_once(collector.state_dir, [faithful])
 
 
 @needs_strace
@@ -154,7 +129,7 @@ def test_a_sync_that_fails_acknowledges_nothing(
     assert "Input/output error" in collector.log or when % 2 == 0
     assert bool(list(collector.state_dir.glob("records.jsonl.failed-*"))) is (when % 2 == 1)
     assert collector.stop() == 0
-    check(collector.state_dir, [faithful])
+    check_each_once(collector.state_dir, [faithful])
 
 
 @needs_strace
@@ -169,7 +144,7 @@ def test_a_sync_that_fails_where_no_new_file_can_be_made(
         faithful.log(20)
     assert collector.log.count("cannot begin a new file") == 1
     assert collector.stop() == 0
-    check(collector.state_dir, [faithful])
+    check_each_once(collector.state_dir, [faithful])
 
 
 def _journal(collector: Collector) -> Path:
@@ -216,7 +191,7 @@ def test_a_damaged_journal_costs_no_record(
     assert f"journal: {path}" in collector.log
     faithful.log(10)
     assert collector.stop() == 0
-    check(collector.state_dir, [faithful])
+    check_each_once(collector.state_dir, [faithful])
 
 
 def test_a_missing_journal_is_told_and_costs_no_record(collector: Collector, faithful: Faithful) -> None:
@@ -231,7 +206,7 @@ def test_a_missing_journal_is_told_and_costs_no_record(collector: Collector, fai
     assert "sessions start again" in collector.log
     faithful.log(10)
     assert collector.stop() == 0
-    check(collector.state_dir, [faithful])
+    check_each_once(collector.state_dir, [faithful])
 
 
 @needs_strace
@@ -251,7 +226,7 @@ def test_the_writer_killed_while_it_begins_a_journal_file(
         wait_for(lambda before=writer: collector.child("writer") != before, "another writer")
     assert when > 1, f"{syscall} was never called"
     assert collector.stop() == 0
-    check(collector.state_dir, [faithful])
+    check_each_once(collector.state_dir, [faithful])
 
 
 def _begin_and_kill(syscall: str, when: int) -> tuple[str, ...]:
@@ -276,7 +251,7 @@ def test_no_client_hears_of_a_record_before_its_sync(collector: Collector, tmp_p
     for step in power.read_trace(tracer.lines(), collector.state_dir):
         if step.path.endswith("records.jsonl"):
             if step.kind == "write":
-                written = max([written, *(int(number) for _, number in _MESSAGE.findall(step.data))])
+                written = max([written, *(int(number) for _, number in FAITHFUL_MESSAGE.findall(step.data))])
             elif step.kind == "sync":
                 synced = written
         elif step.path.endswith(".journal"):
@@ -289,4 +264,4 @@ def test_no_client_hears_of_a_record_before_its_sync(collector: Collector, tmp_p
             acknowledged += 1
     assert acknowledged >= 20
     assert collector.stop() == 0
-    check(collector.state_dir, [client])
+    check_each_once(collector.state_dir, [client])

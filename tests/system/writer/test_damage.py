@@ -12,8 +12,7 @@ import pytest
 from prefork_logd.journal.commit_entry import Committed
 from prefork_logd.journal.commit_segment import read_segment
 from prefork_logd.journal.journal import Journal
-from tests.support.session_client import Client, Faithful
-from tests.system.writer.test_crash_points import check
+from tests.support.session_client import Client, Faithful, check_each_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +68,7 @@ def test_the_last_entry_is_damaged(collector: Collector, damage: Callable[[bytea
     faithful.log(10)
     faithful.close()
     assert collector.stop() == 0
-    check(collector.state_dir, [faithful])
+    check_each_once(collector.state_dir, [faithful])
 
 
 def test_a_bit_flips_anywhere_in_the_journal(collector: Collector, tmp_path: Path) -> None:
@@ -118,7 +117,7 @@ def test_an_older_state_directory_is_noticed(make_collector: Callable[..., Colle
     faithful.log(10)
     faithful.close()
     assert collector.stop() == 0
-    check(path.parent, [faithful])
+    check_each_once(path.parent, [faithful])
 
 
 @pytest.mark.parametrize("what", ["removed", "empty"])
@@ -136,7 +135,7 @@ def test_the_state_is_gone(collector: Collector, what: str) -> None:
     faithful.log(10)
     faithful.close()
     assert collector.stop() == 0
-    check(collector.state_dir, [faithful])
+    check_each_once(collector.state_dir, [faithful])
 
 
 def test_two_collectors_do_not_share_an_output(make_collector: Callable[..., Collector], tmp_path: Path) -> None:
@@ -151,7 +150,7 @@ def test_two_collectors_do_not_share_an_output(make_collector: Callable[..., Col
     faithful.log(10)
     faithful.close()
     assert first.stop() == 0
-    check(path.parent, [faithful])
+    check_each_once(path.parent, [faithful])
 
 
 def test_a_clock_that_was_put_right_forgets_no_session(make_collector: Maker) -> None:

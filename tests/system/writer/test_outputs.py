@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.records.render import unescape
 from tests.support import corpus
 from tests.support.harness import UNSAFE, frame, messages, wait_for
-from tests.support.session_client import Faithful
-from tests.system.writer.test_crash_points import check
+from tests.support.session_client import Faithful, check_each_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,4 +179,4 @@ def test_an_output_without_a_reader_may_be_skipped(make_collector: Maker, tmp_pa
     assert "its records are skipped until it works again" in collector.log
     assert "written again; skipped 5 records" in collector.log
     assert collector.stop() == 0
-    check(collector.state_dir, [client])
+    check_each_once(collector.state_dir, [client])
