@@ -25,6 +25,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+KEPT_WHOLE = re.compile(rb"\\u0000|\\ud|\de[+-]?\d|:-0|[nx]{257}")
+"""Parts of lines that are kept whole, because columns cannot hold them."""
 ENVIRONMENT = "PREFORK_LOGD_POSTGRESQL_BIN"
 NOBODY = 65534
 _AS_NOBODY: dict[str, object] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
@@ -219,7 +221,3 @@ class Cutter:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(10)
-
-
-KEPT_WHOLE = re.compile(rb"\\u0000|\\ud|\de[+-]?\d|:-0|[nx]{257}")
-"""Parts of lines that are kept whole, because columns cannot hold them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefork_logd.records.record import rfc3339
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+
+
+_TRACE = """Traceback (most recent call last):
+  File "/srv/shop/venv/lib/python3.12/site-packages/django/core/handlers/base.py", line 197, in _get_response
+    response = wrapped_callback(request, *callback_args, **callback_kwargs)
+  File "/srv/shop/{module}.py", line {line}, in {function}
+    work()
+{kind}: {value}"""
 
 
 class Kind(NamedTuple):
@@ -214,6 +223,16 @@ def record_of(kind: Kind, created: float, message: str) -> dict[str, Any]:
         "peer": "10.0.0.7:40112",
         "received": created + 0.004,
     }
+
+
+def error(
+    kind: str, value: str = "it broke", *, module: str = "orders", line: int = 17, **fields: Any
+) -> dict[str, Any]:
+    """Return a record of an exception that is raised in a function of its own."""
+    place = Kind(1, "shop", f"shop.{module}", "ERROR", "", line, "work")
+    record = record_of(place, time.time(), "failed")
+    record["exc_text"] = _TRACE.format(module=module, line=line, function=f"do_{kind.lower()}", kind=kind, value=value)
+    return record | {"process": 1, "version": "2.4"} | fields
 
 
 def render(record: dict[str, Any]) -> bytes:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prefork_logd.web.users import hash_password
+from tests.support.browser_tabs import PASSWORD, TOML, Site, Visit, violations
 from tests.support.harness import Collector
-from tests.system.page.conftest import Site, Visit, violations
-from tests.system.page.test_errors import PASSWORD, error
-from tests.system.page.test_hostile import MARKUP, TURNED
+from tests.support.hostile_texts import MARKUP, TURNED
+from tests.support.shop import error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,18 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 DEADLINE_S = 30.0
-TOML = f"""[server]
-bind = ["127.0.0.1:0"]
-workers = 1
-[web]
-bind = ["127.0.0.1:0"]
-[[web.user]]
-name = "vera"
-password = "{hash_password(PASSWORD)}"
-role = "viewer"
-[errors]
-batch_time = "100ms"
-[[receiver]]
+RULES = """[[receiver]]
 name = "ops"
 type = "webhook"
 url = "http://127.0.0.1:PORT/"
@@ -95,7 +83,7 @@ class Running:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Return a collector with one rule of its configuration."""
     with contextlib.closing(Chat()) as chat:
-        toml = TOML.replace("PORT", str(chat.server.server_port))
+        toml = (TOML + RULES).replace("PORT", str(chat.server.server_port))
         collector = Collector(tmp_path_factory.mktemp("alerts") / "state", toml).start()
         try:
             yield Running(collector, chat)

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.handlers import SocketHandler
+from tests.support.browser_tabs import Site, violations
 from tests.support.harness import Collector, wait_for
-from tests.system.page.conftest import Site, violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.system.page.conftest import Visit
+    from tests.support.browser_tabs import Visit
 
 pytestmark = pytest.mark.slow
 

@@ -13,49 +13,19 @@ import pytest
 from prefork_logd.errors import StoreError
 from prefork_logd.query.fingerprints import fingerprint
 from prefork_logd.stores.errors.book import Book
-from prefork_logd.web.users import hash_password
-from tests.support import page_server, shop
+from tests.support import page_server
+from tests.support.browser_tabs import PASSWORD, TOML, Site, Visit, violations
 from tests.support.harness import Collector, wait_for
-from tests.system.page.conftest import Site, Visit, violations
-from tests.system.page.test_hostile import MARKUP, TURNED
+from tests.support.hostile_texts import MARKUP, TURNED
+from tests.support.shop import error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.slow
 
-PASSWORD = "correct horse"
-TOML = f"""[server]
-bind = ["127.0.0.1:0"]
-workers = 1
-[web]
-bind = ["127.0.0.1:0"]
-[[web.user]]
-name = "vera"
-password = "{hash_password(PASSWORD)}"
-role = "viewer"
-[errors]
-batch_time = "100ms"
-[[store]]
-type = "parquet"
-"""
-TRACE = """Traceback (most recent call last):
-  File "/srv/shop/venv/lib/python3.12/site-packages/django/core/handlers/base.py", line 197, in _get_response
-    response = wrapped_callback(request, *callback_args, **callback_kwargs)
-  File "/srv/shop/{module}.py", line {line}, in {function}
-    work()
-{kind}: {value}"""
+STORE = '[[store]]\ntype = "parquet"\n'
 DEADLINE_S = 30.0
-
-
-def error(
-    kind: str, value: str = "it broke", *, module: str = "orders", line: int = 17, **fields: Any
-) -> dict[str, Any]:
-    """Return a record of an exception that is raised in a function of its own."""
-    place = shop.Kind(1, "shop", f"shop.{module}", "ERROR", "", line, "work")
-    record = shop.record_of(place, time.time(), "failed")
-    record["exc_text"] = TRACE.format(module=module, line=line, function=f"do_{kind.lower()}", kind=kind, value=value)
-    return record | {"process": 1, "version": "2.4"} | fields
 
 
 class Shop:
@@ -93,7 +63,7 @@ def hostile() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """Return a collector with errors of several services, some of them hostile."""
-    collector = Collector(tmp_path_factory.mktemp("errors") / "state", TOML).start()
+    collector = Collector(tmp_path_factory.mktemp("errors") / "state", TOML + STORE).start()
     try:
         made = Shop(collector)
         old = time.time() - 30 * 3600

@@ -10,7 +10,8 @@ import pytest
 from prefork_logd.query.evaluate import matches
 from prefork_logd.query.language import parse
 from tests.support import shop
-from tests.system.page.conftest import Site, Visit, now, serve
+from tests.support.browser_tabs import Site, Visit, now, serve
+from tests.support.hostile_texts import MARKUP, TURNED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-MARKUP = '<img src=x onerror="document.title=1;alert(1)"><script>alert(2)</script>'
-TURNED = "invoice\u202egpj.exe\u2066\x1b[2J\x00\u200b"
 LATE = now()
 
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import shop
+from tests.support.browser_tabs import Site
 from tests.support.harness import Collector, wait_for
-from tests.system.page.conftest import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Locator
 
-    from tests.system.page.conftest import Visit
+    from tests.support.browser_tabs import Visit
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import shop
-from tests.system.page.conftest import Site, Visit, now, serve, violations
+from tests.support.browser_tabs import Site, Visit, now, serve, violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support import shop
+from tests.support.browser_tabs import Site, Visit, now, serve, settle
 from tests.support.harness import wait_for
-from tests.system.page.conftest import Site, Visit, now, serve, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

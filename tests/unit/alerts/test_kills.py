@@ -95,7 +95,7 @@ def _live(state_dir: Path, url: str, log: Path, kill_at: int) -> int:
                 os.kill(os.getpid(), signal.SIGKILL)
         return trace
 
-    world = World(state_dir, toml(url, 'query = "level>=error"\nevery = "1s"'.replace('every = "1s"', "")))
+    world = World(state_dir, toml(url, 'query = "level>=error"'))
     told = log.read_text()
     if kill_at:
         threading.settrace(trace)
