@@ -155,6 +155,10 @@ def _tables(path: Path | None) -> dict[str, Any]:
         return {}
 
 
+_LISTS = ("listener", "limit", "sample", "output", "store", "source", "alert", "receiver")
+"""Names of the tables that may occur more than once."""
+
+
 def load(path: Path | None, overrides: Mapping[str, object] | None = None, state_dir: str = "") -> Settings:
     """Return the settings of a file, or the defaults without one; `overrides` are the flags' values for [server] keys.
 
@@ -183,52 +187,39 @@ def loads(
     directory: str = "",
     state_dir: str = "",
 ) -> Settings:
-    """Return the settings of a TOML text; as `load`, with relative paths seen from `directory`, else from here.
-
-    Longer than other functions: each table is read by a line of it.
-    """
+    """Return the settings of a TOML text; as `load`, with relative paths seen from `directory`, else from here."""
     document = Document(text, path)
-    server = document.read_table(ServerSettings, "server", 0, document.take("server", {}))
-    limits = document.read_table(LimitSettings, "limits", 0, document.take("limits", {}))
-    redact = document.read_table(RedactSettings, "redact", 0, document.take("redact", {}))
-    web = _load_web(document, document.take("web", {}))
-    metrics = document.read_table(MetricsSettings, "metrics", 0, document.take("metrics", {}))
-    errors = document.read_table(ErrorsSettings, "errors", 0, document.take("errors", {}))
-    alerts = document.read_table(AlertsSettings, "alerts", 0, document.take("alerts", {}))
-    rules = document.read_tables(AlertSettings, "alert", document.take("alert", []), MAX_ALERTS)
-    receivers = _load_receivers(document, document.take("receiver", []))
-    outputs = _load_outputs(document, document.take("output", None))
-    listeners = document.read_tables(ListenerSettings, "listener", document.take("listener", []))
-    client_limits = _load_limits(document, document.take("limit", []))
-    samples = document.read_tables(SampleSettings, "sample", document.take("sample", []), MAX_SAMPLES)
-    sources = _load_sources(document, document.take("source", []))
-    stores = _load_stores(document, document.take("store", None))
-    lists = ("listener", "limit", "sample", "output", "store", "source", "alert", "receiver")
-    document.refuse_rest({**TABLES, **dict.fromkeys(lists)})
-    server = _override(document, server, overrides or {})
+    settings = _read_tables(document, path)
+    server = _override(document, settings.server, overrides or {})
     home = state_dir or _state_dir(document, server, directory)
-    settings = Settings(
-        server=server,
-        limits=limits,
-        limit=client_limits,
-        sample=samples,
-        redact=redact,
-        web=web,
-        metrics=metrics,
-        output=outputs,
-        listener=listeners,
-        store=stores,
-        sources=sources,
-        errors=errors,
-        alerts=alerts,
-        alert=rules,
-        receiver=receivers,
-        path=path,
-    )
-    settings = _resolve(home, directory, settings)
+    settings = _resolve(home, directory, msgspec.structs.replace(settings, server=server))
     check_all(document, home, settings)
     if document.problems:
         raise ConfigError(document.problems)
+    return settings
+
+
+def _read_tables(document: Document, path: str) -> Settings:
+    """Return the settings as they are written: paths stay relative, and no table is compared with another."""
+    settings = Settings(
+        server=document.read_table(ServerSettings, "server", 0, document.take("server", {})),
+        limits=document.read_table(LimitSettings, "limits", 0, document.take("limits", {})),
+        redact=document.read_table(RedactSettings, "redact", 0, document.take("redact", {})),
+        web=_load_web(document, document.take("web", {})),
+        metrics=document.read_table(MetricsSettings, "metrics", 0, document.take("metrics", {})),
+        errors=document.read_table(ErrorsSettings, "errors", 0, document.take("errors", {})),
+        alerts=document.read_table(AlertsSettings, "alerts", 0, document.take("alerts", {})),
+        alert=document.read_tables(AlertSettings, "alert", document.take("alert", []), MAX_ALERTS),
+        receiver=_load_receivers(document, document.take("receiver", [])),
+        output=_load_outputs(document, document.take("output", None)),
+        listener=document.read_tables(ListenerSettings, "listener", document.take("listener", [])),
+        limit=_load_limits(document, document.take("limit", [])),
+        sample=document.read_tables(SampleSettings, "sample", document.take("sample", []), MAX_SAMPLES),
+        sources=_load_sources(document, document.take("source", [])),
+        store=_load_stores(document, document.take("store", None)),
+        path=path,
+    )
+    document.refuse_rest({**TABLES, **dict.fromkeys(_LISTS)})
     return settings
 
 

@@ -17,7 +17,7 @@ from prefork_logd.records.imported_values import level_of_name, level_of_number,
 from prefork_logd.records.record import DERIVED, INTEGER_FIELDS, TEXT_FIELDS, Record, make_record, rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 TIMES = (
     "created", "@timestamp", "timestamp", "ts", "time.timestamp", "time", "asctime", "datetime", "@t", "date",
@@ -186,7 +186,7 @@ def adopt(document: dict[str, Any], now: float, beside: dict[str, Any] | None = 
 
     The values are JSON's, with finite floats; text may hold lone surrogates. `beside` goes to `extra`, too.
 
-    Longer than other functions: each step takes names away from the one after it.
+    Each step takes names away from the one after it.
     """
     kept: dict[str, Any] = {}
     document, around = _unwrapped(document)
@@ -209,26 +209,33 @@ def adopt(document: dict[str, Any], now: float, beside: dict[str, Any] | None = 
     own = rest.left.pop("extra", {})
     received = arrived if arrived is not None else created if created is not None else now
     record = make_record(attributes, peer if isinstance(peer, str) else json.dumps(peer), received)
-    extra: dict[str, Any] = dict(own) if isinstance(own, dict) else {"extra": own}
-    numbers = itertools.count(2)
-
-    def free_key(key: str) -> str:
-        """Return the key, or a similar one if it is taken already, so that both are kept."""
-        for suffix in ("", "_", "__"):
-            if key + suffix not in extra:
-                return key + suffix
-        # Each number is tried once, whatever keys a client sends, so that the work stays linear.
-        return next(name for number in numbers if (name := f"{key}_{number}") not in extra)
-
-    for more in (rest.left, kept, around, beside or {}, record.extra):
-        for key, value in more.items():
-            extra[free_key(key)] = value
-    record.extra = extra
+    record.extra = _merged(own, rest.left, kept, around, beside or {}, record.extra)
     record.msg = template
     record.peer_name = peer_name
     for name, text in sender.items():
         setattr(record, name, text)
     return Adopted(record, created is not None, record.levelno is not None)
+
+
+def _merged(own: Any, *others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the object `own`, or another value of this name, with the members of others beside it.
+
+    A member whose key is taken gets a similar one, so that both are kept.
+    """
+    merged: dict[str, Any] = dict(own) if isinstance(own, dict) else {"extra": own}
+    numbers = itertools.count(2)
+
+    def free_key(key: str) -> str:
+        for suffix in ("", "_", "__"):
+            if key + suffix not in merged:
+                return key + suffix
+        # Each number is tried once, whatever keys a client sends, so that the work stays linear.
+        return next(name for number in numbers if (name := f"{key}_{number}") not in merged)
+
+    for more in others:
+        for key, value in more.items():
+            merged[free_key(key)] = value
+    return merged
 
 
 def _take_received(rest: _Rest) -> float | None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from prefork_logd.config.outputs import OutputSettings
+    from prefork_logd.config.settings import Settings
     from prefork_logd.config.sources import NatsSourceSettings
     from prefork_logd.config.stores.kinds import AnyStoreSettings
     from prefork_logd.config.web import WebSettings
@@ -55,7 +56,7 @@ def document(
 ) -> dict[str, Any]:
     """Return the state of the whole collector; `started_s` is its start on the monotonic clock.
 
-    `carried` has the counters from before an upgrade. Longer than other functions: a line for each part.
+    `carried` has the counters from before an upgrade.
     """
     settings = configuration.settings
     children = list(children)
@@ -71,30 +72,18 @@ def document(
         "generation": configuration.generation,
         **counters,
         "listeners": named_counters.listeners(board, carried, bind),
-        "limits": named_counters.limits(
-            board, carried, dict(zip((one.name for one in settings.limit), configuration.limit_ids, strict=True))
-        ),
+        "limits": _limits(configuration, board, carried),
         "rejected_by": named_counters.rejected_by(board, carried),
-        "tls_handshakes": _total(board, carried, Field.HANDSHAKES),
-        "tls_handshake_failures": {
-            reason: _total(board, carried, Field[f"TLS_{reason.upper()}"]) for reason in REASONS
-        },
+        **_handshakes(board, carried),
         "children": [_child(child, board, carried) for child in children],
         "services": _services(children, counters["connections"]),
-        "outputs": [
-            _output(output, board, output_id, carried)
-            for output_id, output in zip(configuration.output_ids, settings.output, strict=True)
-        ],
+        "outputs": _outputs(configuration, board, carried),
         "commits": _commits(board, carried),
         "journal": _journal(board, settings.limits.journal_bytes),
         "low_space": board.journal[JournalField.DISKS] == DiskState.STOPPED,
         **_stores(configuration, board, carried, children),
         "alerts": _alerts(children, settings.alerts.enabled),
-        "sources": [
-            _source(settings.sources[child.index - 1], board, carried, child)
-            for child in children
-            if child.kind is Kind.SOURCE
-        ],
+        "sources": _sources(settings, board, carried, children),
     }
 
 
@@ -117,6 +106,21 @@ def totals(board: Scoreboard, carried: InheritedCounters, children: Iterable[Chi
     }
 
 
+def _limits(configuration: Configuration, board: Scoreboard, carried: InheritedCounters) -> list[dict[str, object]]:
+    names = (limit.name for limit in configuration.settings.limit)
+    return named_counters.limits(board, carried, dict(zip(names, configuration.limit_ids, strict=True)))
+
+
+def _handshakes(board: Scoreboard, carried: InheritedCounters) -> dict[str, Any]:
+    """Return the TLS handshakes that were completed, and those that failed by their reason."""
+    return {
+        "tls_handshakes": _total(board, carried, Field.HANDSHAKES),
+        "tls_handshake_failures": {
+            reason: _total(board, carried, Field[f"TLS_{reason.upper()}"]) for reason in REASONS
+        },
+    }
+
+
 def _total(board: Scoreboard, carried: InheritedCounters, field: Field) -> int:
     return board.total(field) + carried.total(field.name)
 
@@ -135,6 +139,13 @@ def _services(children: Iterable[Child], connections: int) -> list[dict[str, Any
     # A report may be a second old.
     counts[""] = max(0, connections - counts.total() - left_out)
     return [{"service": service, "connections": count} for service, count in counts.most_common(MOST_SERVICES) if count]
+
+
+def _outputs(configuration: Configuration, board: Scoreboard, carried: InheritedCounters) -> list[dict[str, Any]]:
+    return [
+        _output(output, board, output_id, carried)
+        for output_id, output in zip(configuration.output_ids, configuration.settings.output, strict=True)
+    ]
 
 
 def _output(settings: OutputSettings, board: Scoreboard, output_id: int, carried: InheritedCounters) -> dict[str, Any]:
@@ -243,6 +254,16 @@ def _life(child: Child, now_s: float) -> dict[str, Any]:
         "last_exit": child.last_exit or None,
         "next_try_s": round(max(0.0, child.due_s - now_s), 3) if child.state is State.WAITING else None,
     }
+
+
+def _sources(
+    settings: Settings, board: Scoreboard, carried: InheritedCounters, children: Iterable[Child]
+) -> list[dict[str, Any]]:
+    return [
+        _source(settings.sources[child.index - 1], board, carried, child)
+        for child in children
+        if child.kind is Kind.SOURCE
+    ]
 
 
 def _source(

@@ -85,10 +85,7 @@ class WebProcess:
         sockets: list[socket.socket],
         metrics_sockets: Sequence[socket.socket] = (),
     ) -> None:
-        """Serve the page on `sockets`, and metrics alone on `metrics_sockets`; `slot` is the process's own.
-
-        Longer than other functions: half of it is its signature.
-        """
+        """Serve the page on `sockets`, and metrics alone on `metrics_sockets`; `slot` is the process's own."""
         self._slot = board.slot(slot)
         self._loop = Loop()
         self._channel = Channel(self._loop, channel, self._handle_message, self._end_at_once)
