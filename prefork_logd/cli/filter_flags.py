@@ -5,9 +5,13 @@ Does not know the meaning of a filter (query/).
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import click
 
 from prefork_logd.cli.app import add_options
+from prefork_logd.query.written import Written
 
 filter_flags = add_options(
     click.argument("text", required=False, default=""),
@@ -27,4 +31,9 @@ filter_flags = add_options(
         help="Such as extra.trace_id=5f0c; also != < <= > >= and ~ (contains); repeatable.",
     ),
 )
-"""Their names are the parameters of `make_filters`."""
+"""Their names are the fields of `Written`, and the range of time of `make_filters`."""
+
+
+def take_written(given: dict[str, Any]) -> Written:
+    """Take the conditions out of the values of flags; the range of time and all others stay."""
+    return Written(**{field.name: given.pop(field.name) for field in fields(Written)})

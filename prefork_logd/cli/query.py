@@ -15,10 +15,11 @@ import click
 
 from prefork_logd.cli.app import Flags, WholeNumber, add_options, complain, verb
 from prefork_logd.cli.collector import lenient_settings, warn_of_other_configuration
-from prefork_logd.cli.filter_flags import filter_flags
+from prefork_logd.cli.filter_flags import filter_flags, take_written
 from prefork_logd.cli.remote import check_server_flags, connect, server_flags
 from prefork_logd.errors import ExitStatus, StoreError
 from prefork_logd.query.search import problems_of
+from prefork_logd.query.written import Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -109,13 +110,14 @@ def query(flags: Flags, form: str, name: str | None, server: str | None, token_f
     check_server_flags(server, token_file)
     try:
         _check(asked, form, given)
+        written = take_written(given)
         api = connect(server, token_file) if server else None
-        remote = _remote(api, name, given) if api else None
+        remote = _remote(api, name, written) if api else None
         levels = remote.levels if remote else lambda: carried_levels(flags, name)
-        filters = make_filters(carried=levels, **given)
+        filters = make_filters(written, carried=levels, **given)
         answer = _answer(asked, form)
         if api and remote:
-            _print(answer, remote, filters, given["text"], _remote(api, name, {}))
+            _print(answer, remote, filters, written.text, _remote(api, name, Written()))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if not remote:
@@ -124,7 +126,7 @@ def query(flags: Flags, form: str, name: str | None, server: str | None, token_f
         settings = flags.load()
         warn_of_other_configuration(flags, settings)
         with _ending_at_once(), contextlib.closing(open_chosen(settings, name)) as search:
-            _print(answer, search, filters, given["text"], search)
+            _print(answer, search, filters, written.text, search)
     return ExitStatus.OK
 
 
@@ -169,13 +171,12 @@ def _print_hints(text: str, search: Search, filters: Filters) -> None:
             complain(escape_text(f"column {hint.column} of the query: {hint.sentence}{meant}"))
 
 
-def _remote(api: ApiConnection, name: str | None, given: dict[str, Any]) -> RemoteSearch:
-    """Return the search of another host for the conditions among the flags. Raises ValueError."""
+def _remote(api: ApiConnection, name: str | None, written: Written) -> RemoteSearch:
+    """Return the search of another host for the records that meet the conditions. Raises ValueError."""
     from prefork_logd.query.as_text import query_text
     from prefork_logd.web.client.search import RemoteSearch
 
-    others = ("since", "until", "limit", "order")
-    return RemoteSearch(api, query_text(**{key: value for key, value in given.items() if key not in others}), name)
+    return RemoteSearch(api, query_text(written), name)
 
 
 def carried_levels(flags: Flags, name: str | None) -> dict[str, int]:

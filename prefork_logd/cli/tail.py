@@ -10,7 +10,7 @@ import click
 
 from prefork_logd.cli.app import Flags, WholeNumber, complain, form_flag, verb
 from prefork_logd.cli.collector import lenient_settings, warn_of_other_configuration
-from prefork_logd.cli.filter_flags import filter_flags
+from prefork_logd.cli.filter_flags import filter_flags, take_written
 from prefork_logd.cli.remote import check_server_flags, connect, follow_remote, server_flags
 from prefork_logd.errors import ExitStatus
 
@@ -57,7 +57,8 @@ def _tail_local(flags: Flags, count: int, is_followed: bool, form: str, conditio
     from prefork_logd.query.tail import Matcher, follow, last_lines, levels, open_tail
 
     try:
-        matches = Matcher(make_filters(carried=lambda: levels(lenient_settings(flags)), **conditions))
+        written = take_written(conditions)
+        matches = Matcher(make_filters(written, carried=lambda: levels(lenient_settings(flags)), **conditions))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -83,9 +84,9 @@ def _tail_remote(api: ApiConnection, count: int, is_followed: bool, form: str, g
     from prefork_logd.query.parse import make_filters
     from prefork_logd.web.client.search import RemoteSearch
 
-    bounds = {key: given.pop(key) for key in ("since", "until")}
-    search = RemoteSearch(api, query_text(**given))
-    filters = make_filters(carried=search.levels, **given, **bounds)
+    written = take_written(given)
+    search = RemoteSearch(api, query_text(written))
+    filters = make_filters(written, carried=search.levels, **given)
 
     def show(lines: Iterator[bytes]) -> None:
         for line in format_for_stdout(form, lines):

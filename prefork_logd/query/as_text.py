@@ -10,37 +10,27 @@ from typing import TYPE_CHECKING
 from prefork_logd.query.where import items_of, split_condition
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from prefork_logd.query.written import Written
 
 
-def query_text(
-    text: str = "",
-    *,
-    level: str | None = None,
-    loggers: Sequence[str] = (),
-    grep: Sequence[str] = (),
-    conditions: Sequence[str] = (),
-    service: str | None = None,
-    environment: str | None = None,
-    host: str | None = None,
-) -> str:
-    """Return a query that finds the same records as `parse.make_filters` does with these values.
+def query_text(written: Written) -> str:
+    """Return a query that finds the same records as `parse.make_filters` does with these conditions.
 
     Raises ValueError with a sentence for the user.
     """
-    sender = {"service": service, "environment": environment, "host": host}
-    parts = [f"level>={quoted(level)}"] if level else []
-    if loggers:
-        parts.append(f"({' OR '.join(f'logger={quoted(name)}' for name in loggers)})")
-    for one in grep:
+    sender = {"service": written.service, "environment": written.environment, "host": written.host}
+    parts = [f"level>={quoted(written.level)}"] if written.level else []
+    if written.loggers:
+        parts.append(f"({' OR '.join(f'logger={quoted(name)}' for name in written.loggers)})")
+    for one in written.grep:
         parts += map(quoted, items_of(one))
     parts += (f"{field}={quoted(name)}" for field, name in sender.items() if name)
-    for one in conditions:
+    for one in written.conditions:
         path, operator, value = split_condition(one)
         # Keys in quotes are never short names.
         parts.append(f"{'.'.join(quoted(key) for key in path)}{operator}{quoted(value)}")
-    if text.strip():
-        parts.append(f"({text})" if parts else text)
+    if written.text.strip():
+        parts.append(f"({written.text})" if parts else written.text)
     return " ".join(parts)
 
 

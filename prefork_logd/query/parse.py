@@ -14,43 +14,38 @@ from prefork_logd.query.filters import Filters
 from prefork_logd.query.where import parse_condition, parse_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from typing import Literal
+
+    from prefork_logd.query.written import Written
 
 
 def make_filters(
-    text: str = "",
+    written: Written,
     *,
     since: str | None = None,
     until: str | None = None,
-    level: str | None = None,
     carried: Callable[[], Mapping[str, int]] = dict,
-    loggers: Sequence[str] = (),
-    grep: Sequence[str] = (),
-    conditions: Sequence[str] = (),
-    service: str | None = None,
-    environment: str | None = None,
-    host: str | None = None,
     limit: int | None = None,
     order: Literal["oldest", "newest"] = "oldest",
 ) -> Filters:
-    """Return the filters for a query in the query language and flags: each has to be met.
+    """Return the filters of conditions and of a range of time, as both are written.
 
     Raises ValueError with a sentence for the user. `carried` returns the names of levels that records carry; it is
     called for a level that levels.LEVELS lacks.
     """
     now = time.time()
-    if any(not name for name in loggers):
+    if any(not name for name in written.loggers):
         raise ValueError("--logger: a name is empty; leave the flag out for every logger")
-    sender = {"service": service, "environment": environment, "host": host}
+    sender = {"service": written.service, "environment": written.environment, "host": written.host}
     node = tree.all_of(
         (
-            tree.level_from(_level(level, carried)) if level else tree.EVERYTHING,
-            *([tree.any_of(map(tree.logger, loggers))] if loggers else []),
-            *map(parse_words, grep),
+            tree.level_from(_level(written.level, carried)) if written.level else tree.EVERYTHING,
+            *([tree.any_of(map(tree.logger, written.loggers))] if written.loggers else []),
+            *map(parse_words, written.grep),
             *(tree.Compare((field,), "=", name) for field, name in sender.items() if name),
-            *map(parse_condition, conditions),
-            language.parse(text, now=now, carried=carried),
+            *map(parse_condition, written.conditions),
+            language.parse(written.text, now=now, carried=carried),
         )
     )
     first = times.parse_time(since, now) if since else None

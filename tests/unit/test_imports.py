@@ -53,6 +53,7 @@ PURE = {
         "filters",
         "times",
         "where",
+        "written",
         "histogram",
         "search",
         "tree",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from prefork_logd.query.as_text import query_text, quoted
 from prefork_logd.query.parse import make_filters
+from prefork_logd.query.written import Written
 
 RECORDS: list[dict[str, Any]] = [
     {"created": 1.0, "name": "shop", "levelno": 20, "message": "disk full on user-19022", "host": "h1"},
@@ -51,8 +52,8 @@ RECORDS: list[dict[str, Any]] = [
 def test_a_query_finds_what_the_flags_find(flags: dict[str, Any]) -> None:
     """Levels that records carry are known to both."""
     carried = {"AUDIT": 45}
-    by_flags = make_filters(carried=lambda: carried, **flags)
-    by_text = make_filters(query_text(**flags), carried=lambda: carried)
+    by_flags = make_filters(Written(**flags), carried=lambda: carried)
+    by_text = make_filters(Written(query_text(Written(**flags))), carried=lambda: carried)
     assert [by_text.matches(record) for record in RECORDS] == [by_flags.matches(record) for record in RECORDS]
 
 
@@ -60,15 +61,15 @@ def test_a_query_finds_what_the_flags_find(flags: dict[str, Any]) -> None:
 def test_flags_that_are_refused_are_refused_here(flags: dict[str, Any]) -> None:
     """With the same sentence."""
     with pytest.raises(ValueError) as expected:
-        make_filters(**flags)
+        make_filters(Written(**flags))
     with pytest.raises(ValueError) as found:
-        query_text(**flags)
+        query_text(Written(**flags))
     assert str(found.value) == str(expected.value)
 
 
 @given(st.text(max_size=20))
 def test_every_text_can_be_quoted(text: str) -> None:
     """No text ends its quotes, or is changed by them."""
-    filters = make_filters(f"extra.key={quoted(text)}")
+    filters = make_filters(Written(f"extra.key={quoted(text)}"))
     assert filters.matches({"created": 1.0, "extra": {"key": text}})
     assert not filters.matches({"created": 1.0, "extra": {"key": f"{text}x"}})

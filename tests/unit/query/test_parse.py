@@ -15,6 +15,7 @@ from prefork_logd.query import tree
 from prefork_logd.query.parse import make_filters
 from prefork_logd.query.search import levels_by_name
 from prefork_logd.query.where import parse_condition
+from prefork_logd.query.written import Written
 from prefork_logd.stores.parquet.store import ParquetStore
 from tests.support.stores import block, line, never
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 )
 def test_names_that_every_collector_knows(name: str, number: int) -> None:
     """In filters and in the configuration, in any case; records are not asked."""
-    assert make_filters(level=name, carried=lambda: pytest.fail("asked")).tree == tree.level_from(number)
+    assert make_filters(Written(level=name), carried=lambda: pytest.fail("asked")).tree == tree.level_from(number)
     assert OutputSettings(level=name).levelno == number
     assert [*OutputSettings(level=name).problems()] == []
 
@@ -35,23 +36,23 @@ def test_names_that_every_collector_knows(name: str, number: int) -> None:
 def test_a_name_that_is_not_known_lists_those_that_are() -> None:
     """And those that records carry, if there are any."""
     with pytest.raises(ValueError, match=r"'LOUD' is not a level; .*NOTICE.* records carry \(AUDIT\), or a"):
-        make_filters(level="LOUD", carried=lambda: {"AUDIT": 35, "INFO": 21})
+        make_filters(Written(level="LOUD"), carried=lambda: {"AUDIT": 35, "INFO": 21})
     assert "SUCCESS" in next(OutputSettings(level="AUDIT").problems())[1]
 
 
 def test_the_flags_about_the_sender() -> None:
     """They are conditions on the fields of these names."""
-    assert make_filters(service="shop", environment="prod", host="web-1").tree == tree.all_of(
+    assert make_filters(Written(service="shop", environment="prod", host="web-1")).tree == tree.all_of(
         parse_condition(text) for text in ("service=shop", "environment=prod", "host=web-1")
     )
 
 
 def test_text_and_flags_are_conditions_of_one_tree() -> None:
     """Each has to be met; a range of time in the text is that of the flags."""
-    found = make_filters(
-        "timeout created>=@100 time<@300", since="@50", until="@200", loggers=["a", "b"], grep=["disk full"],
-        conditions=["lineno>3"], level="ERROR",
-    )  # fmt: skip
+    written = Written(
+        "timeout created>=@100 time<@300", "ERROR", loggers=["a", "b"], grep=["disk full"], conditions=["lineno>3"]
+    )
+    found = make_filters(written, since="@50", until="@200")
     assert (found.since, found.until) == (100.0, 200.0)
     assert set(tree.conjuncts(found.tree)) == {
         tree.level_from(40), tree.any_of((tree.logger("a"), tree.logger("b"))), tree.Words(("disk",)),

@@ -7,6 +7,7 @@ import pytest
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.parse import make_filters
+from prefork_logd.query.written import Written
 from prefork_logd.stores.parquet import contents as contents_module
 from prefork_logd.stores.parquet import engine, joining, schema, segments, word_filter
 from prefork_logd.stores.parquet import index as indexes
@@ -136,9 +137,9 @@ def test_files_without_a_later_column_are_read_and_merged(tmp_path, monkeypatch,
 
     def check(count):
         with contextlib.closing(ParquetSearch(settings)) as search:
-            assert [*search.lines(make_filters(""))] == lines[:count]
-            assert [*search.lines(make_filters("word2"))] == [lines[2]]
-            named = [*search.lines(make_filters("peer_name:web-7"))]
+            assert [*search.lines(make_filters(Written("")))] == lines[:count]
+            assert [*search.lines(make_filters(Written("word2")))] == [lines[2]]
+            named = [*search.lines(make_filters(Written("peer_name:web-7")))]
             assert named == [one for one in lines[:count] if b"web-7" in one]
             assert search.span() == (NOON, NOON + count - 1)
 
@@ -169,10 +170,10 @@ def test_files_of_another_program_are_read_and_merged(tmp_path):
 
     def check():
         with contextlib.closing(ParquetSearch(store._settings)) as search:
-            assert [*search.lines(make_filters("word3"))] == [lines[3]]
-            assert [*search.lines(make_filters("word2"))] == [lines[2]]
+            assert [*search.lines(make_filters(Written("word3")))] == [lines[3]]
+            assert [*search.lines(make_filters(Written("word2")))] == [lines[2]]
             assert search.span() == (NOON, NOON + 3)
-            assert [tuple(bar) for bar in search.histogram(make_filters(""), NOON, 60.0, 1)] == [(0, 20, 4)]
+            assert [tuple(bar) for bar in search.histogram(make_filters(Written("")), NOON, 60.0, 1)] == [(0, 20, 4)]
 
     check()
     assert Merger(store._directory, 64 << 20).merge(segments.find_segments(tmp_path)) is not None

@@ -7,6 +7,7 @@ import pytest
 
 from prefork_logd.errors import StoreError
 from prefork_logd.query.parse import make_filters
+from prefork_logd.query.written import Written
 from prefork_logd.stores.parquet import engine, joining, merging, segments
 from prefork_logd.stores.parquet.index import add_index, read_index
 from prefork_logd.stores.parquet.merging import Merger
@@ -75,9 +76,9 @@ def test_bloom_filters_of_joined_files_are_found(tmp_path):
     store, lines = written(tmp_path, [300, 300])
     merge(store)
     with contextlib.closing(open_search(store._settings)) as search:
-        assert search.count(make_filters("logger:shop.orders")) == 600
-        assert search.count(make_filters("logger:none")) == 0
-        assert [*search.lines(make_filters('message="record 450"'))] == [lines[450]]
+        assert search.count(make_filters(Written("logger:shop.orders"))) == 600
+        assert search.count(make_filters(Written("logger:none"))) == 0
+        assert [*search.lines(make_filters(Written('message="record 450"')))] == [lines[450]]
 
 
 def test_the_index_of_a_joined_file_is_that_of_its_parts(tmp_path):
@@ -91,7 +92,7 @@ def test_the_index_of_a_joined_file_is_that_of_its_parts(tmp_path):
     assert head.pieces == [piece for part, _ in parts for piece in part.pieces]
     assert [(one.first, one.next) for one in head.filters] == [(0, 300), (300, 400)]
     with contextlib.closing(open_search(store._settings)) as search:
-        assert search.count(make_filters("n=7 record")) == 1
+        assert search.count(make_filters(Written("n=7 record"))) == 1
 
 
 def test_small_row_groups_are_written_again(tmp_path, monkeypatch, rewritten):
