@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[2] / "prefork_logd"
+TESTS = Path(__file__).resolve().parents[1]
+PACKAGE = TESTS.parent / "prefork_logd"
 
 FLOORS: tuple[set[str], ...] = (
     {"__main__"},
@@ -157,3 +158,15 @@ def test_the_handlers_stand_alone() -> None:
 def test_every_room_has_a_floor() -> None:
     """A new room is given its floor here, on purpose."""
     assert {_room(path) for path in MODULES} == set().union(*FLOORS)
+
+
+def test_tests_share_what_lies_in_modules_without_tests() -> None:
+    """A test module that others import cannot be read, moved or run by itself."""
+    for path in TESTS.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests"):
+                for alias in node.names:
+                    parts = f"{node.module}.{alias.name}".split(".")
+                    assert not any(part == "conftest" or part.startswith("test_") for part in parts), (
+                        f"{path.relative_to(TESTS)} imports {'.'.join(parts)}; move what both need into tests/support"
+                    )
