@@ -15,8 +15,8 @@ from prefork_logd.processes.web import handshakes, turns
 from prefork_logd.processes.web.handshakes import PacedHandshake
 from prefork_logd.processes.web.turns import Turns
 from tests.support.certificates import SLOW, make_certificate
+from tests.support.page_app import App
 from tests.support.page_server import serving
-from tests.unit.processes.web.test_server import App
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
