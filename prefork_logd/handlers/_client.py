@@ -225,7 +225,7 @@ class Client(object):
         """Start to send the spools of ended processes, if there are any."""
         self.adopter.start(self.queue.session, self.section.run)
 
-    # What is done, and what is not
+    # Counters, and the wait for acknowledgements
 
     def is_done(self):
         """Return whether nothing is held."""

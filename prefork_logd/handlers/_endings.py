@@ -14,7 +14,7 @@ _FLUSH_AGAIN_S = 0.5
 _SPOOLED_S = 0.2
 """How long `close` waits for a connected collector when a spool has everything that is not acknowledged."""
 _SAY_WAITING_S = 1.0
-"""After how long `close` says that it waits."""
+"""After this time `close` reports that it waits."""
 _LATE_S = 1.0
 """How long all records together wait that are logged after the end of logging, in the last steps of an interpreter."""
 

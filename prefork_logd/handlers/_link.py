@@ -27,10 +27,10 @@ _FRUITLESS_PAUSE_S = 1.0
 _MOST_FRUITLESS = 20
 """After this many connections in a row without an acknowledgement the pause is _FRUITLESS_PAUSE_S."""
 _AWAY_S = 5.0
-"""After how long without a connection that is said, while records are held."""
+"""After this time without a connection, while records are held, a notice reports it."""
 _WELCOME_PATIENCE_S = 300.0
-"""How long a collector that has said WAIT is waited for on one connection. A dead one is noticed much sooner: it closes
-the connection, or keep-alive tells."""
+"""Longest wait on one connection for a collector that has sent WAIT. A dead one is noticed much sooner: it closes the
+connection, or its keep-alive fails."""
 _WRITE_BYTES = 1 << 20
 """Bytes that one call sends at most; the helper sends the rest."""
 _PLAIN_RECORD_BYTES = 1 << 32

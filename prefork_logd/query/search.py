@@ -179,7 +179,7 @@ class Table(NamedTuple):
     columns: list[str]
     """Those of `by`, then the aggregates, as they were written."""
     rows: list[list[Any]]
-    """JSON values; None where there is no value. Largest first aggregate first."""
+    """JSON values; None where there is no value. The row with the largest first aggregate comes first."""
     left_out: int
     """Number of groups that are not in `rows`."""
     coverage: Coverage

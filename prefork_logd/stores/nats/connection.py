@@ -269,7 +269,7 @@ def describe(error: BaseException) -> str:
 
 
 async def translated(work: Coroutine[Any, Any, _T], where: str) -> _T:
-    """Do something to its end. Raises StoreError, whatever went wrong with the servers."""
+    """Return the result of `work`; turn each error of the client and of the servers at `where` into StoreError."""
     import nats.errors
 
     try:
