@@ -8,9 +8,11 @@ the server only after the handshake, so the server itself would count too late.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import weakref
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.web.attempts import address_key
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LEAST_OF_ONE = 8
+AT_ONCE = 16
+"""Connections accepted in one turn of the event loop: asyncio would accept all that wait, which takes as long as many
+answers."""
 
 
 def client_of(address: Any) -> str:
@@ -59,15 +64,27 @@ class Listener(socket.socket):
         super().__init__(listening.family, listening.type, listening.proto, listening.detach())
         self.setblocking(False)
         self._admission = admission
+        self._left = AT_ONCE
+        """Connections that may still be accepted in this turn of the event loop."""
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Return the next connection and its address. Raises BlockingIOError if there is none, or if it was closed."""
-        accepted, address = super().accept()
-        host = client_of(address)
-        if not self._admission.take(host):
+        """Return the next connection for which there is room, and its address; others are closed.
+
+        Raises BlockingIOError if there is none, or if this turn of the event loop has had enough; asyncio asks again.
+        """
+        if self._left == AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+        while self._left:
+            self._left -= 1
+            accepted, address = super().accept()
+            host = client_of(address)
+            if self._admission.take(host):
+                return _Connection(accepted, partial(self._admission.give_back, host)), address
             accepted.close()
-            raise BlockingIOError
-        return _Connection(accepted, lambda: self._admission.give_back(host)), address
+        raise BlockingIOError
+
+    def _begin_turn(self) -> None:
+        self._left = AT_ONCE
 
 
 class _Connection(socket.socket):

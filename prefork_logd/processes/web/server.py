@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from prefork_logd.errors import ProcessError
-from prefork_logd.processes.web.handshakes import PacedHandshake
+from prefork_logd.processes.web.handshakes import Entrance, PacedHandshake
 from prefork_logd.processes.web.heads import BoundedHeads
 from prefork_logd.processes.web.listener import Admission, Listener, client_of
 from prefork_logd.processes.web.turns import Turns
@@ -145,8 +145,9 @@ def _encrypt(config: uvicorn.Config) -> None:
         return
     turns, make_application = Turns(), config.http_protocol_class
 
-    def make(**given: Any) -> PacedHandshake:
-        return PacedHandshake(asyncio.get_running_loop(), make_application(**given), context, turns)
+    def make(**given: Any) -> Entrance:
+        loop = asyncio.get_running_loop()
+        return Entrance(lambda: PacedHandshake(loop, make_application(**given), context, turns), turns)
 
     config.http_protocol_class = make  # type: ignore[assignment]
 

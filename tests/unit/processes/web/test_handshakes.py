@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from prefork_logd.processes.web import handshakes, turns
-from prefork_logd.processes.web.handshakes import PacedHandshake
+from prefork_logd.processes.web.handshakes import Entrance, PacedHandshake
 from prefork_logd.processes.web.turns import Turns
 from tests.support.certificates import SLOW, make_certificate
 from tests.support.page_app import App
@@ -73,6 +73,12 @@ class Counted(PacedHandshake):
         super().connection_lost(exc)
 
 
+def entrance(context: ssl.SSLContext, shared: Turns, application: Echo) -> Entrance:
+    """Return the protocol of a new connection."""
+    loop = asyncio.get_running_loop()
+    return Entrance(lambda: Counted(loop, application, context, shared), shared)
+
+
 async def all_have_ended() -> None:
     """Wait until no connection is open, and the event loop has closed them."""
     while Counted.count:  # noqa: ASYNC110 - asyncio has no event for it
@@ -111,7 +117,7 @@ def test_a_visitor_waits_for_few_handshakes_of_another_address(
 
     async def main() -> None:
         loop, shared = asyncio.get_running_loop(), Turns()
-        server = await loop.create_server(lambda: Counted(loop, Echo(), context, shared), "127.0.0.1", 0)
+        server = await loop.create_server(lambda: entrance(context, shared, Echo()), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         hello = client_hello()
         with attackers(port, MANY) as socks:
@@ -160,9 +166,9 @@ def test_a_handshake_that_is_not_completed_ends(certificate: tuple[str, str], mo
     async def main() -> None:
         loop, shared, made = asyncio.get_running_loop(), Turns(), list[Echo]()
 
-        def make() -> PacedHandshake:
+        def make() -> Entrance:
             made.append(Echo())
-            return Counted(loop, made[-1], context, shared)
+            return entrance(context, shared, made[-1])
 
         server = await loop.create_server(make, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
@@ -183,5 +189,5 @@ def test_only_public_methods_of_asyncio_are_overridden() -> None:
     """Of a class that is not documented: a newer Python may change what is private."""
     names = {name for name in vars(PacedHandshake) if not name.startswith("__")}
     theirs = {name for base in PacedHandshake.__mro__[1:] for name in vars(base)}
-    assert names & theirs <= {"connection_made", "connection_lost", "buffer_updated"}
+    assert names & theirs <= {"connection_made", "connection_lost", "buffer_updated", "max_size"}
     assert issubclass(PacedHandshake, asyncio.BufferedProtocol)

@@ -23,6 +23,7 @@ import duckdb
 from prefork_logd.processes.web.memory import data_bytes
 for _ in range(2):
     with duckdb.connect(":memory:", config={"memory_limit": "300MiB", "threads": 2}) as connection:
+        connection.execute("SET enable_progress_bar = false")
         connection.execute("CREATE TABLE t AS SELECT md5(i::VARCHAR) || repeat('x', 200) AS s FROM range(400000) r(i)")
         connection.execute("SELECT count(DISTINCT s) FROM t").fetchall()
 print(data_bytes())
