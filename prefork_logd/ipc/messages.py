@@ -99,6 +99,10 @@ class Drain(Message, frozen=True, tag="drain"):
     fast: bool
 
 
+class Stopping(Message, frozen=True, tag="stopping"):
+    """To the writer: the collector stops. The last lines may use the space that limits.min_free_bytes keeps free."""
+
+
 class Ready(Message, frozen=True, tag="ready"):
     """From a child: it is at work, or a problem prevents that."""
 
@@ -171,6 +175,7 @@ AnyMessage = (
     | Ping
     | Pong
     | Drain
+    | Stopping
     | Forget
     | Ready
     | Configured

@@ -12,7 +12,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.errors import ExitStatus
-from prefork_logd.ipc.messages import Drain, Retire
+from prefork_logd.ipc.messages import Drain, Retire, Stopping
 from prefork_logd.processes.master.child import Kind
 from prefork_logd.processes.master.lifecycle import ALIVE, Event, State
 from prefork_logd.processes.shipper.shipper import DRAIN_S
@@ -106,6 +106,8 @@ class Shutdown:
         for worker in self._supervisor.all_workers():
             _cancel_timer(worker)
             self._supervisor.apply_event(worker, Event.STOP)
+        if (channel := self._supervisor.writer.channel) is not None:
+            channel.send(Stopping())
         self._supervisor.page.stop(fast=fast)
         self._supervisor.alerts.stop(fast=fast)
         # Workers can only end while a writer takes their lines, so an upgrade still has to start its writer.

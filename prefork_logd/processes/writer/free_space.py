@@ -63,20 +63,22 @@ class FreeSpace:
     def _measure(self, directories: Iterable[str]) -> None:
         before = self._counters[JournalField.DISKS]
         percent = GO_ON_PERCENT if before == DiskState.STOPPED else STOP_PERCENT
-        state, place, least = DiskState.ENOUGH, "", 0
+        state, place, least, is_known = DiskState.ENOUGH, "", 0, True
         room: float = math.inf
         for directory in {self._state_dir, *directories}:
             try:
                 free, wanted = measure_space(directory, self._min_free_bytes)
             except OSError:
-                continue  # The append fails in the same way, and reports it.
+                # It was moved, or its disk fails. An append to a file that is open may still work.
+                is_known = False
+                continue
             if free < wanted and not state:
                 state = DiskState.LOW
             if free - wanted * percent // 100 < room:
                 room = free - wanted * percent // 100
                 place, least = directory, free
-        if room < 0:
-            state = DiskState.STOPPED
+        if room < 0 or (not is_known and before == DiskState.STOPPED):
+            state, room = DiskState.STOPPED, 0
         self._room = max(0, int(room) // 2) if room < math.inf else 0
         self._counters[JournalField.DISKS] = state
         if state:

@@ -36,6 +36,7 @@ from prefork_logd.ipc.messages import (
     Reopen,
     Reopened,
     Retire,
+    Stopping,
     WakeupFd,
 )
 from prefork_logd.ipc.scoreboard import WRITER_SLOT, Field, Scoreboard
@@ -113,8 +114,7 @@ class Writer:
         """Work until the master ends the writer, or the last worker has gone; return the exit status."""
         gc.freeze()
         self._counters[Field.PID] = os.getpid()
-        problem = self._recover(OTHER_WRITER_S)
-        self._channel.send(_ready(problem, self._recovery))
+        self._channel.send(_ready(self._recover(OTHER_WRITER_S), self._recovery))
         self.loop.run()
         self._outputs.close()
         self._record_log.close()
@@ -190,6 +190,8 @@ class Writer:
                 if not self._blocked:
                     self._commit()
                 self.loop.stop()
+            case Stopping():
+                self._free_space.is_ending = True
             case Drain():
                 # Sent when all workers have ended, which waited for the commit of their lines already.
                 self._end_within(LAST_TRY_S)
@@ -205,8 +207,7 @@ class Writer:
     def _configure(self, configuration: Configuration) -> None:
         """Take a configuration; before the end of the recovery it becomes part of that."""
         if self._recovery.done:
-            problems = self._outputs.configure(configuration)
-            problems += _add_stores(self._record_log, configuration, self._journal.committed)
+            problems = _take(configuration, self._outputs, self._record_log, self._journal.committed)
         else:
             self._configurations = (*self._configurations, configuration)
             problems = [self._problem]
@@ -380,13 +381,16 @@ def _ready(problem: str, recovery: Recovery) -> Ready:
     return Ready("; ".join(problems), recovery.lacks_room and not recovery.problems)
 
 
-def _add_stores(record_log: RecordLogWriter, configuration: Configuration, committed: Committed) -> list[str]:
-    """Let the record log take the stores of a configuration; return the problems."""
+def _take(
+    configuration: Configuration, outputs: Outputs, record_log: RecordLogWriter, committed: Committed
+) -> list[str]:
+    """Let the outputs and the record log take a configuration; return the problems."""
+    problems = outputs.configure(configuration)
     try:
         record_log.configure(configuration, committed)
     except OutputError as error:
-        return [f"journal: {error}"]
-    return []
+        problems.append(f"journal: {error}")
+    return problems
 
 
 def _nothing() -> None:

@@ -162,6 +162,20 @@ def test_stop_while_a_disk_is_full_ends_in_time(tmp_path: Path, make_collector: 
         assert all(numbers == list(range(len(numbers))) for numbers in stored([path]).values())
 
 
+def test_stop_while_clients_wait_for_free_space(tmp_path: Path, make_collector: Maker) -> None:
+    """What was read uses the space that is kept free; nothing of it is lost."""
+    with mounted(tmp_path / "disk", "size=64m") as disk:
+        path = disk.path / "all.jsonl"
+        collector = make_collector(f'{SHORT_DRAIN}[[output]]\npath = "{path}"\n', "--workers", "1").start()
+        disk.fill(leave_bytes=1_200_000)
+        with collector.connect() as sock:
+            sock.sendall(b"".join(numbered(1, number) for number in range(500)))
+            wait_for(lambda: collector.status()["low_space"], "clients wait")
+            assert not path.stat().st_size
+            assert collector.stop() == 0
+        assert stored([path]) == {1: list(range(500))}
+
+
 def test_killed_master_while_a_disk_is_full(tmp_path: Path, make_collector: Maker) -> None:
     """A disk that stays full does not keep the children of a killed master: another start succeeds at once."""
     with mounted(tmp_path / "disk", "size=16m") as disk:

@@ -17,6 +17,7 @@ TAGS = {
     "Configure": "configure",
     "Configured": "configured",
     "Drain": "drain",
+    "Stopping": "stopping",
     "Forget": "forget",
     "HandOver": "hand-over",
     "HandedOver": "handed-over",

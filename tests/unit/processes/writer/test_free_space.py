@@ -77,7 +77,20 @@ def test_each_disk_counts(rig: Rig) -> None:
     """Also the journal's; one that cannot be measured is left to the append, which reports it."""
     rig.free = {"/state": 10, "/logs": -1}
     assert not rig.may_append()
-    rig.free = {"/state": 1000, "/logs": -1}
+    rig.free = {"/state": 1000, "/logs": 1000}
+    assert rig.may_append()
+    rig.free["/logs"] = -1
+    assert rig.may_append()
+
+
+def test_a_full_disk_that_cannot_be_measured_is_not_one_with_room(rig: Rig) -> None:
+    """A state directory that is moved has its files open: clients wait until it is measured again."""
+    rig.free["/state"] = 10
+    assert not rig.may_append()
+    rig.free["/state"] = -1
+    assert not rig.may_append()
+    assert rig.state is DiskState.STOPPED
+    rig.free["/state"] = 1000
     assert rig.may_append()
 
 
