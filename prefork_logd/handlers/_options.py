@@ -156,7 +156,7 @@ def _checked_directory(overflow, path):
 
     It is made with the first record, not here: a service may still change its user.
     """
-    path = None if path is None else os.path.abspath(path)
+    path = os.path.abspath(path) if path else None  # an empty one is not the current directory
     if overflow != "spool":
         return path
     if not path or fcntl is None:

@@ -222,7 +222,8 @@ def _traceback(exc_info, formatter):
         return (formatter or _DEFAULT_FORMATTER).formatException(exc_info)
     except Exception:  # noqa: BLE001 - __str__ of an exception may do anything
         try:
-            return u"%s%s" % (u"".join(traceback.format_tb(exc_info[2])), exc_info[0].__name__)
+            frames = u"".join(traceback.format_tb(exc_info[2]))
+            return u"Traceback (most recent call last):\n%s%s" % (frames, exc_info[0].__name__)
         except Exception:  # noqa: BLE001
             return text_of(exc_info)
 

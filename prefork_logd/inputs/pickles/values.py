@@ -172,15 +172,16 @@ class Reader:
 
     def _most_names(self, flat: Sequence[Node]) -> tuple[Sequence[Node], int]:
         """Return as many attributes as there is room for, and the number of the others."""
-        most = self._nodes_left // _CUT_KEY_NODES
         count = len(flat) // 2
+        is_octets = any(type(key) is OctetText for key in flat[: 2 * count : 2])
+        most = self._nodes_left // (_CUT_KEY_NODES + is_octets * _OCTET_KEY_NODES)
         if count <= most:
             return flat, 0
         most -= min(most, 2 * len(_OWN_NAMES))
         kept: list[Node] = []
         for index in range(0, 2 * count, 2):
             key = flat[index]
-            if index < 2 * most or (type(key) is str and key in _OWN_NAMES) or type(key) is Cut:
+            if index < 2 * most or _is_own(key) or type(key) is Cut:
                 kept += flat[index : index + 2]
         return kept, count - len(kept) // 2
 
@@ -367,15 +368,13 @@ class Reader:
         return self.mapping([part for pair in pairs for part in pair], depth)
 
     def _last_of_equal(self, flat: Sequence[Node], depth: int) -> tuple[dict[str, Node], int]:
-        """Return the last value of each key, in the order in which keys came first, and how many were left out."""
+        """Return the last value of each key, in the order in which keys came first, and how many were left out.
+
+        A Reader that cuts leaves room for the values of the keys that it returns.
+        """
         last: dict[str, Node] = {}
         kinds: dict[str, str] = {}
-        count = len(flat) // 2
-        if self._cuts:
-            count = min(count, max(0, self._nodes_left // _CUT_KEY_NODES))
-        rest = len(flat) // 2 - count
-        if rest and type(flat[-2]) is Cut and type(flat[-1]) is Cut:
-            rest += max(0, flat[-1].count - 1)
+        rest, count = 0, self._most_pairs(flat)
         self.charge_nodes(count)
         pairs = iter(flat[: 2 * count])
         for done, (key, value) in enumerate(zip(pairs, pairs, strict=True)):
@@ -385,24 +384,39 @@ class Reader:
             if type(key) is Cut:
                 if not self._cuts:
                     raise OverBudgetError
-                if value.text if type(value) is Cut else False:
+                if type(value) is not Cut:
+                    rest += 1
+                elif value.text:
                     last[REST] = value
                 else:
-                    rest += value.count or 1 if type(value) is Cut else 1
+                    rest += value.count or 1
                 continue
+            left = self._nodes_left, self._bytes_left
             try:
                 text, kind = self._key(key, depth)
+                self._leave_room(len(last) + 1)
             except OverBudgetError:
                 if not self._cuts:
                     raise
-                rest += count - done
+                self._nodes_left, self._bytes_left = left
+                count = done
                 break
             if text in last and kinds.get(text, "str") != kind:
                 text = f"{text} ({kind})"
             elif kind != "str":
                 kinds[text] = kind
             last[text] = value
-        return last, rest
+        return last, rest + _pairs_left(flat, count)
+
+    def _most_pairs(self, flat: Sequence[Node]) -> int:
+        """Return the number of the pairs, or of those for which there may be room."""
+        count = len(flat) // 2
+        return min(count, max(0, self._nodes_left // _CUT_KEY_NODES)) if self._cuts else count
+
+    def _leave_room(self, count: int) -> None:
+        """Raise OverBudgetError if a Reader that cuts has no room for so many values."""
+        if self._cuts and self._nodes_left < count:
+            raise OverBudgetError
 
     def _key(self, key: Node, depth: int) -> tuple[str, str]:
         """Return a key's text and the kind of value that it is."""
@@ -500,6 +514,19 @@ class Reader:
             finally:
                 self._path.discard(id(state))
         return self.plain(state, depth)
+
+
+def _is_own(key: Node) -> bool:
+    """Return whether an attribute's name is one of a LogRecord's own."""
+    return key in _OWN_NAMES if type(key) is str else type(key) is OctetText and key in OWN_NAMES
+
+
+def _pairs_left(flat: Sequence[Node], done: int) -> int:
+    """Return the number of pairs behind the first ones, with those that were left out of the pickle before."""
+    left = len(flat) // 2 - done
+    if left and type(flat[-2]) is Cut and type(flat[-1]) is Cut:
+        left += max(0, flat[-1].count - 1)
+    return left
 
 
 def _length(node: Node) -> int:

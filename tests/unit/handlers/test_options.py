@@ -94,6 +94,8 @@ def test_an_impossible_spool_directory_is_refused(tmp_path: Path, monkeypatch: p
         with pytest.raises(ValueError, match=r"impossible: .*/file is not a directory"):
             Options("h", 1, overflow="spool", spool_dir=str(tmp_path / path))
     Options("h", 1, overflow="spool", spool_dir=str(tmp_path / "new" / "spool"))
+    with pytest.raises(ValueError, match="needs spool_dir"):
+        Options("h", 1, overflow="spool", spool_dir="")
     assert not (tmp_path / "new").exists()
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(ValueError, match="this process cannot write in"):

@@ -348,3 +348,19 @@ def test_a_message_without_a_text_of_its_own() -> None:
     assert pickle.loads(make_pickle(record(Odd())))["msg"] == "<Odd>"
     assert pickle.loads(make_pickle(record(Disguised())))["msg"] == "a disguise"
     assert pickle.loads(make_pickle(record({})))["msg"] == "{}"
+
+
+def test_an_exception_that_cannot_be_shown_has_its_traceback() -> None:
+    class Odd(Exception):  # noqa: N818
+        @property
+        def __cause__(self) -> BaseException:  # type: ignore[override]
+            raise ValueError("no cause")
+
+    made = record("failed")
+    try:
+        raise Odd  # noqa: TRY301 - for its traceback
+    except Odd:
+        made.exc_info = sys.exc_info()
+    found = pickle.loads(make_pickle(made))["exc_text"]
+    assert found.startswith("Traceback (most recent call last):\n")
+    assert found.endswith("Odd")

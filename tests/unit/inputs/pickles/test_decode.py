@@ -152,6 +152,47 @@ def test_the_rest_is_counted(protocol):
     assert inner["rows"][-1] == {"...": 60_000 - len(inner["rows"]) + 1}
 
 
+@pytest.mark.parametrize(
+    ("make", "least"),
+    [(int, 500), (str, 2_500), (lambda n: n / 7, 300), (lambda n: (n, "x"), 50), (lambda n: b"%d" % n, 50)],
+    ids=["int", "str", "float", "tuple", "bytes"],
+)
+@pytest.mark.parametrize("protocol", [1, 2, 4])
+def test_the_keys_of_a_large_dict_leave_room_for_their_values(make, least, protocol):
+    """First keys with their values and the number of the others, whatever the keys are."""
+    found = decode(pickle.dumps({"msg": "m", "map": {make(n): n for n in range(26_000)}, "n": 1}, protocol))
+    assert (found["n"], found.truncated) == (1, ["map"])
+    left = found["map"].pop("...")
+    assert left == 26_000 - len(found["map"])
+    assert len(found["map"]) >= least
+    whole = [n for n, value in enumerate(found["map"].values()) if value == n]
+    assert len(whole) >= len(found["map"]) - 1
+
+
+def _of_python_2(values):
+    """Return the pickle of a flat dict whose keys are texts of Python 2."""
+    items = b"".join(
+        b"U%c%b" % (len(key), key) + (b"K%c" % value if isinstance(value, int) else b"U%c%b" % (len(value), value))
+        for key, value in values.items()
+    )
+    return b"}(" + items + b"u"
+
+
+def test_large_dicts_of_python_2_keep_their_first_keys():
+    """Its texts are octets, which cost more than others."""
+    large = _of_python_2({b"key %d" % n: n % 256 for n in range(26_000)})
+    found = decode(b"\x80\x02}(U\x03msgU\x01mU\x03map" + large + b"U\x01nK\x01u.")
+    assert (found["msg"], found["n"], found["map"]["key 1000"]) == ("m", 1, 1000 % 256)
+    assert found["map"]["..."] == 26_000 - (len(found["map"]) - 1)
+
+
+def test_many_attributes_of_python_2_leave_the_records_own():
+    record = _of_python_2({b"key %d" % n: n % 256 for n in range(9_000)} | {b"msg": b"m", b"levelno": 20})
+    found = decode(b"\x80\x02" + record + b".")
+    assert (found["msg"], found["levelno"], found["key 1000"]) == ("m", 20, 1000 % 256)
+    assert found["..."] == 9_000 - (len(found) - 3)
+
+
 def test_many_attributes_leave_the_records_own():
     """Of too many attributes the first are kept, and those of LogRecord, wherever they are."""
     record = {f"k{n}": n for n in range(30_000)} | {"msg": "m", "created": 1.5}
