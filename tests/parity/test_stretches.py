@@ -175,6 +175,21 @@ def test_numbers_in_lines_are_read_as_python_reads_them(cores, is_many):
                 agree(cores, frame)
 
 
+@pytest.mark.parametrize("is_many", [False, True])
+@pytest.mark.parametrize("value", [b"L7L\n", b"I7\n", b"\x8a\x01\x07", b"K\x07", b"U\x03abc"])
+@pytest.mark.parametrize("name", ["levelname", "filename", "funcName", "threadName", "levelno", "lineno", "thread"])
+def test_values_of_another_kind_than_their_field(cores, name, value, is_many):
+    """A field for texts gets the text of a number, however often records with such a value come."""
+    for site in range(6):
+        record = pickle.loads(made(site, thread=2**40 + site * 4096))
+        record[name] = "a mark that comes once"
+        frame = pickle.dumps(record, 1).replace(b"X\x16\0\0\0a mark that comes once", value)
+        for _ in range(3):
+            if is_many:
+                native.speedups.expect_many()
+            agree(cores, frame)
+
+
 def test_the_last_value_of_a_frame_is_read_within_it(cores):
     """The process comes last in Python before 3.12, and may take two octets; a name before it may be of any length."""
     for process in (0, 7, 255, 256, 65_535, 65_536, -1, 2**31 - 1):

@@ -241,8 +241,8 @@ cdef inline bint follow_layout(
 
 
 cdef inline bint may_fit(int slot, int step) noexcept nogil:
-    """Tell whether a value of this step may fit its field."""
-    return step > NUMBER_STEP or (step == NUMBER_STEP) == ((1 << slot & INTEGERS) != 0)
+    """Tell whether a value of this step may fit its field. Of the counted ones, read_by_layout takes texts alone."""
+    return (step == NUMBER_STEP or step == LINE_STEP) == ((1 << slot & INTEGERS) != 0)
 
 
 cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
