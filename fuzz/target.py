@@ -27,6 +27,8 @@ TEMPLATE = "%(asctime)s %(levelname)-8s %(name)s[%(process)d] %(message)s %(key)
 WIDE_TEMPLATE = "\t%(created)s %(time)s %(peer)24s|%(received)s %(lineno)-6d%(thread)012d %(key)-9s%(message)80s"
 SENDER_TEMPLATE = "%(service)6s %(host)s %(environment)s %(key)s %(region)s %(n)04d %(message)s %(msg)s"
 MAX_RECORD_BYTES = 1 << 20
+MOST_REPEATED = 20
+"""Records of a series with parts in common."""
 MOST_RECORDS = 16
 """Taken from one stream."""
 SHARED_BLOCKS = 4
@@ -50,6 +52,7 @@ def _load_extension() -> None:
 
 _load_extension()
 
+from fuzz import places  # noqa: E402
 from prefork_logd.errors import RecordRejected  # noqa: E402 - after the extension is in its place
 from prefork_logd.ingest import _core_c as native  # noqa: E402
 from prefork_logd.ingest import _core_py as specification  # noqa: E402
@@ -159,6 +162,7 @@ def one(data: bytes) -> None:
     setup = SETUPS[chance % len(SETUPS)]
     _stream(setup, data, chance)
     _stream(setup, (_LENGTH.pack(len(data)) + data) * (2 + chance // 8 % 3) + data, chance)
+    _repeated(SETUPS[(chance >> 4) % len(SETUPS)], data, chance)
     if _fail is not None:
         _without_memory(data, chance)
     stop, count = native.measure(data, 0, len(data), MOST_RECORDS, MAX_RECORD_BYTES)
@@ -167,6 +171,44 @@ def one(data: bytes) -> None:
         if math.isfinite(number):
             assert native.float_text(number, False) == repr(number).encode()
             assert float(native.float_text(number, True)) == number
+
+
+def _repeated(setup: Setup, data: bytes, chance: int) -> None:
+    """Take records with parts in common, and compare each line with the specification's."""
+    bodies = places.frames(data, MOST_REPEATED)
+    stream = b"".join(_LENGTH.pack(len(body)) + body for body in bodies)
+    sinks = tuple(native.Lines() for _ in range(setup.sinks))
+    refused: list[bytes] = []
+
+    def slow(body: bytes) -> int:
+        refused.append(body)
+        return 1
+
+    if chance >> 7 & 1:
+        native.expect_many()
+    end = setup.runner.run(
+        *(stream, 0, len(stream), len(bodies), MAX_RECORD_BYTES, PEER, RECEIVED, sinks, slow),
+        *(1 << 30, 0, len(bodies) + 1),
+        sender=setup.sender,
+    )
+    assert end[:3] == (len(stream), len(bodies), 0)
+    expected = [b""] * setup.sinks
+    left = iter(refused)
+    next_left = next(left, None)
+    known: dict[bytes, list[bytes | None]] = {}
+    for body in bodies:
+        if body == next_left:
+            next_left = next(left, None)
+            continue
+        if body not in known:
+            record = twin(body)
+            assert record is not None, f"taken by the core, and rejected by the twin: {body!r}"
+            known[body] = setup.twin(record, body)
+        expected = [lines + (line or b"") for lines, line in zip(expected, known[body], strict=True)]
+    assert next_left is None
+    for sink, lines in zip(sinks, expected, strict=True):
+        pairs = zip(bytes(sink).split(b"\n"), lines.split(b"\n"), strict=False)
+        assert bytes(sink) == lines, next((pair for pair in pairs if pair[0] != pair[1]), "more or fewer lines")
 
 
 def _stream(setup: Setup, data: bytes, chance: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from prefork_logd.ingest import core
@@ -10,7 +12,7 @@ from tests.support import corpus
 if not core.NATIVE:
     pytest.skip("the compiled core is not in use", allow_module_level=True)
 
-from fuzz import target
+from fuzz import places, target
 
 
 @pytest.mark.parametrize("payload", corpus.load(), ids=lambda payload: payload.name)
@@ -22,3 +24,24 @@ def test_a_difference_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(target, "twin", lambda _: None)
     with pytest.raises(AssertionError):
         target.one(corpus.records()[0].data)
+
+
+def test_records_with_parts_in_common_agree_with_the_specification() -> None:
+    """Half of the inputs are mostly zeros, which choose usual records: these are copied, and read by their layout."""
+    draw = random.Random(9)
+    before = target.native.layouts()
+    for size in range(1, 300):
+        data = bytes(octet if size % 2 or draw.random() < 0.3 else 0 for octet in draw.randbytes(size))
+        bodies = places.frames(data, target.MOST_REPEATED)
+        assert len(bodies) <= target.MOST_REPEATED
+        target.one(data)
+    assert target.native.layouts() > before
+
+
+def test_a_difference_in_a_record_with_parts_in_common_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = bytes(200)
+    target.one(usual)
+    other = target.twin(places.frames(b"\1" * 200, 1)[0])
+    monkeypatch.setattr(target, "twin", lambda _: other)
+    with pytest.raises(AssertionError):
+        target.one(usual)
