@@ -25,8 +25,9 @@ MOST_DEPTH = 220
 PADDING = b"\0 \t\r\n"
 """Octets around a line that do not count. NULs appear if a file is truncated while its writer keeps its offset."""
 # Possessive repeats: others remember each of their steps, which takes 120 bytes of memory for each byte of a text.
-# A text without an end is one up to the end. Else the search would go on at each quote in it.
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.?)*+"?+|[\[{]|[\]}]', re.DOTALL)
+# A text without an end is one up to the end.
+_UP_TO_BRACKETS = re.compile(r'(?:[^"\[{\]}]++|"(?:[^"\\]++|\\.?)*+"?)*+([\[{]++|[\]}]++)', re.DOTALL)
+"""One or more brackets of a kind, and what stands before them. Only to be matched: a search would be slow."""
 
 
 class Canonical(NamedTuple):
@@ -112,16 +113,19 @@ _decode = json.JSONDecoder(
 
 def _without_depths(text: str, most_depth: int) -> str:
     """Return JSON in which each value deeper than `most_depth` is replaced by the text of its JSON."""
-    depth, start, at = 0, 0, 0
+    depth, start, at, end = 0, 0, 0, 0
     parts: list[str] = []
-    for match in _TOKEN.finditer(text):
-        if match[0] in "[{":
-            depth += 1
-            if depth == most_depth + 1:
-                start = match.start()
-        elif match[0] in "]}":
-            depth -= 1
-            if depth == most_depth:
-                parts += text[at:start], json.dumps(text[start : match.end()], ensure_ascii=False)
-                at = match.end()
+    while (match := _UP_TO_BRACKETS.match(text, end)) is not None:
+        first, end = match.span(1)
+        before = depth
+        if text[first] in "[{":
+            depth += end - first
+            if before <= most_depth < depth:
+                start = first + most_depth - before
+        else:
+            depth -= end - first
+            if depth <= most_depth < before:
+                stop = first + before - most_depth
+                parts += text[at:start], json.dumps(text[start:stop], ensure_ascii=False)
+                at = stop
     return "".join((*parts, text[at:])) if parts else text

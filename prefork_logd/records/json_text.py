@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 # A text without an end is one up to the end. Else the search would go on at each quote in it.
 _KEY = re.compile(r'"((?:[^"\\]++|\\.?)*+)(?:"(\s*+:\s*+)?)?+', re.DOTALL)
@@ -27,14 +27,23 @@ def redact_texts(value: Any, is_secret: Callable[[str], bool], shown: str) -> tu
         text = redact_json(value, is_secret, shown)
         return text, text is not value
     if isinstance(value, dict):
-        found = {key: redact_texts(item, is_secret, shown) for key, item in value.items()}
-        is_changed = any(changed for _, changed in found.values())
-        return ({key: item for key, (item, _) in found.items()} if is_changed else value), is_changed
+        changed = _redact_items(value.items(), is_secret, shown)
+        return ({**value, **changed}, True) if changed else (value, False)
     if isinstance(value, list):
-        items = [redact_texts(item, is_secret, shown) for item in value]
-        is_changed = any(changed for _, changed in items)
-        return ([item for item, _ in items] if is_changed else value), is_changed
+        changed = _redact_items(enumerate(value), is_secret, shown)
+        return ([changed.get(index, item) for index, item in enumerate(value)], True) if changed else (value, False)
     return value, False
+
+
+def _redact_items(items: Iterable[tuple[Any, Any]], is_secret: Callable[[str], bool], shown: str) -> dict[Any, Any]:
+    """Return those values of a list or an object that have secrets, without them, by their number or name."""
+    changed: dict[Any, Any] = {}
+    for key, item in items:
+        if isinstance(item, (str, dict, list)):
+            value, is_changed = redact_texts(item, is_secret, shown)
+            if is_changed:
+                changed[key] = value
+    return changed
 
 
 def redact_json(text: str, is_secret: Callable[[str], bool], shown: str) -> str:

@@ -19,11 +19,11 @@ from prefork_logd.records.json_text import redact_texts
 from prefork_logd.records.provider_tokens import PREFIXES
 from prefork_logd.records.record import MAX_FITTED_MESSAGE, MAX_FITTED_NAME, TEXT_FIELDS, fit_text
 from prefork_logd.records.redacted import INVISIBLE, REDACTED
-from prefork_logd.records.secret_forms import FORMS, SHORTEST, is_card
+from prefork_logd.records.secret_forms import FORMS, SHORTEST, is_card, without_named
 from prefork_logd.records.sender import make_sender
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from prefork_logd.records.record import Record
     from prefork_logd.records.sender import Sender
@@ -76,10 +76,20 @@ class Redactor:
         self.forms = tuple(sorted(values))
         self.prefixes = tuple((prefix.text.encode(), prefix.least) for prefix in PREFIXES)
         """Prefixes of tokens for the compiled core, each with the number of signs behind it."""
-        self._searches = tuple(search for form, search in FORMS.items() if form in self.forms)
+        self._searches = tuple(
+            self._without_named if form == "key-value" else search
+            for form, search in FORMS.items()
+            if form in self.forms
+        )
+        self._parts = tuple({text for text, _, _ in self.patterns})
+        """What the plain name of each secret has one of."""
         self.shortest = min((SHORTEST.get(form, 0) for form in self.forms), default=sys.maxsize)
         """Characters of the shortest text that may have one of the forms."""
         self._hides_cards = "card" in self.forms
+        self._searched: tuple[type, ...] = (dict, list, str, int) if self._searches else (dict, list)
+        """Types of values that may hold a secret."""
+        self._names_secret = _matcher(self.patterns)
+        self._names_numbered_secret = _matcher(self.patterns, digits=b"[0-9]*+")
         self._cached = functools.lru_cache(maxsize=4096)(self._compare)
 
     def is_secret(self, key: str) -> bool:
@@ -132,39 +142,26 @@ class Redactor:
         if plain in self.allowed:
             return False
         # Keys are numbered, as api_key_2; and of two with the same text, the later one has its kind after it.
-        unnumbered = plain.rstrip(b"0123456789")
-        unmarked = plain_key(key.rpartition(" (")[0]) if key.endswith(")") else plain
-        return any(self._fits(name) for name in {plain, unnumbered, unmarked})
-
-    def _fits(self, plain: bytes) -> bool:
-        for text, before, behind in self.patterns:
-            if before and behind:
-                if text in plain:
-                    return True
-            elif before:
-                if plain.endswith(text):
-                    return True
-            elif plain.startswith(text) if behind else plain == text:
-                return True
-        return False
+        if self._names_numbered_secret(plain):
+            return True
+        return key.endswith(")") and self._names_secret(plain_key(key.rpartition(" (")[0]))
 
     def _without_forms(self, text: str) -> str:
         for search in self._searches:
             text = search(text, self.is_secret)
         return text
 
+    def _without_named(self, text: str, is_secret: Callable[[str], bool]) -> str:
+        """Do `without_named` for a text that has a secret's name somewhere: most have none."""
+        plain = plain_key(text)
+        return without_named(text, is_secret) if any(part in plain for part in self._parts) else text
+
     def redact_value(self, value: Any) -> tuple[Any, bool]:
         """Return a plain value without secrets, and whether it had any; it is not changed itself."""
         if isinstance(value, dict):
             return self._redact_dict(value)
         if isinstance(value, list):
-            items = [self.redact_value(item) if isinstance(item, _SEARCHED) else (item, False) for item in value]
-            if self.patterns and _are_pairs(value):
-                items = [
-                    ([item[0], REDACTED], True) if is_hidden(item[1]) and self.is_secret(item[0]) else found
-                    for item, found in zip(value, items, strict=True)
-                ]
-            return ([item for item, _ in items], True) if any(found for _, found in items) else (value, False)
+            return self._redact_list(value)
         if isinstance(value, str):
             if len(value) < self.shortest:
                 return value, False
@@ -174,14 +171,28 @@ class Redactor:
             return REDACTED, True
         return value, False
 
+    def _redact_list(self, value: list[Any]) -> tuple[list[Any], bool]:
+        searched = self._searched
+        changed: dict[int, Any] = {}
+        for index, item in enumerate(value):
+            if isinstance(item, searched):
+                shown, is_changed = self.redact_value(item)
+                if is_changed:
+                    changed[index] = shown
+        if self.patterns and _are_pairs(value):
+            for index, (name, item) in enumerate(value):
+                if is_hidden(item) and self.is_secret(name):
+                    changed[index] = [name, REDACTED]
+        return ([changed.get(index, item) for index, item in enumerate(value)], True) if changed else (value, False)
+
     def _redact_dict(self, value: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         changed: dict[str, Any] = {}
-        longest = 0
+        longest, searched = 0, self._searched
         for key, item in value.items():
             longest = max(longest, len(key))
             if is_hidden(item) and self.is_secret(key):
                 changed[key] = REDACTED
-            elif isinstance(item, _SEARCHED):
+            elif isinstance(item, searched):
                 shown, is_changed = self.redact_value(item)
                 if is_changed:
                     changed[key] = shown
@@ -210,7 +221,18 @@ class Redactor:
         return made, True
 
 
-_SEARCHED = (dict, list, str, int)
+def _matcher(patterns: Iterable[tuple[bytes, bool, bool]], digits: bytes = b"") -> Callable[[bytes], bool]:
+    """Return what tells whether a plain key fits one of some patterns, also with `digits` (an expression) behind it."""
+    anywhere, first = [], []
+    for text, before, behind in patterns:
+        end = b"" if behind else (b"" if text[-1:].isdigit() else digits) + rb"\Z"
+        (anywhere if before else first).append(re.escape(text) + end)
+    # Apart, so that the places where a text may begin are found by its first letter.
+    search = re.compile(b"|".join(anywhere)).search if anywhere else None
+    match = re.compile(b"|".join(first)).match if first else None
+    return lambda plain: (
+        (search is not None and search(plain) is not None) or (match is not None and match(plain) is not None)
+    )
 
 
 def is_hidden(value: Any) -> bool:
@@ -220,9 +242,9 @@ def is_hidden(value: Any) -> bool:
 
 def _are_pairs(items: list[Any]) -> bool:
     """Tell whether a list holds pairs of a name and a value, such as the headers of an ASGI scope."""
-    return bool(items) and all(
-        isinstance(item, list) and len(item) == _PAIR and isinstance(item[0], str) for item in items
-    )
+    if not items or not isinstance(items[0], list):
+        return False
+    return all(isinstance(item, list) and len(item) == _PAIR and isinstance(item[0], str) for item in items)
 
 
 def _fit_again(record: Record, originals: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from prefork_logd.records.secret_forms import FORMS, SHORTEST
 from prefork_logd.records.sender import make_sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 @pytest.mark.parametrize(
@@ -208,3 +209,20 @@ def test_what_our_handler_adds() -> None:
     assert shown[:6] == ("h", "shop", "", "", "web-7", {"api_key": REDACTED, "n": 1})
     sender = make_sender("h", fields={"n": 1})
     assert redactor.redact_sender(sender) is sender
+
+
+def test_many_patterns_cost_little_more_than_a_few() -> None:
+    """A client may send thousands of names that never came before."""
+    names = [f"user_and_name_of_a_member_of_one_group_which_is_much_longer_{number}" for number in range(2_000)]
+
+    def least_s(patterns: Sequence[str]) -> float:
+        best = 1e9
+        for _ in range(9):
+            one = Redactor(patterns)
+            start = time.thread_time()
+            assert not any(one.is_secret(name) for name in names)
+            best = min(best, time.thread_time() - start)
+        return best
+
+    # A loop over the patterns takes 3.4 times as long for all as for one.
+    assert least_s(DEFAULT_KEYS) < 2.5 * least_s(DEFAULT_KEYS[:1])
