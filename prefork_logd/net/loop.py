@@ -34,6 +34,8 @@ PEER_CLOSED = select.EPOLLRDHUP
 EXCLUSIVE = select.EPOLLEXCLUSIVE
 ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 """Flags after which a short read may not be the last one."""
+SOON = ENDED | 1 << 16
+"""Passed to a handler in a turn requested with `soon`; the last bit is none of epoll's."""
 
 _EVENTS_A_TURN = 256
 LONGEST_WAIT_S = 86_400.0
@@ -46,7 +48,7 @@ class Handler(Protocol):
     """The object registered for a descriptor."""
 
     def ready(self, events: int, /) -> None:
-        """Handle readiness; `events` are epoll's flags, or ENDED in a turn requested with `again`."""
+        """Handle readiness; `events` are epoll's flags, or ENDED or SOON in a turn requested with `again` or `soon`."""
 
 
 class Timer:
@@ -81,6 +83,7 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._again: deque[Handler] = deque()
+        self._soon: tuple[deque[Handler], deque[Handler]] = (deque(), deque())
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._running = False
@@ -110,9 +113,13 @@ class Loop:
         """Give a handler another turn, after all handlers that are ready now."""
         self._again.append(handler)
 
+    def soon(self, handler: Handler, *, first: bool) -> None:
+        """Give a handler the next turn, before all handlers that are ready then; those with `first` before others."""
+        self._soon[not first].append(handler)
+
     @property
     def waiting(self) -> int:
-        """The number of handlers that wait for another turn."""
+        """The number of handlers that wait for another turn, without those of `soon`."""
         return len(self._again)
 
     @property
@@ -123,7 +130,7 @@ class Loop:
     @property
     def crowded(self) -> bool:
         """Whether handlers wait for another turn, or this one is long."""
-        return bool(self._again) or self.is_long
+        return bool(self._again or self._soon[0] or self._soon[1]) or self.is_long
 
     def later(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """Make a call after a delay in seconds."""
@@ -151,7 +158,13 @@ class Loop:
         events = self._epoll.poll(self._wait_s(longest_wait_s), _EVENTS_A_TURN)
         self.now_s = time.monotonic()
         # Requested turns come after the events, and only those requested before this turn.
+        # Before the events come the few that the length of the last turn has delayed.
         waiting = len(self._again)
+        for early in self._soon:
+            for _ in range(len(early)):
+                if self.is_long:
+                    break
+                early.popleft().ready(SOON)
         for fd, flags in events:
             handler = handlers.get(fd)
             if handler is not None:
@@ -167,7 +180,7 @@ class Loop:
             self._after_turn()
 
     def _wait_s(self, longest_wait_s: float) -> float:
-        if self._again:
+        if self._again or self._soon[0] or self._soon[1]:
             return 0
         while self._timers and not self._timers[0][2].pending:
             heapq.heappop(self._timers)
@@ -184,5 +197,7 @@ class Loop:
         """Close the epoll descriptor and forget all handlers; watched descriptors stay open."""
         self._handlers.clear()
         self._again.clear()
+        for early in self._soon:
+            early.clear()
         self._timers.clear()
         self._epoll.close()

@@ -21,7 +21,7 @@ from prefork_logd.errors import RemoteProtocolError
 from prefork_logd.inputs.detect import AUTHENTICATED, choose, dump_input, load_input
 from prefork_logd.inputs.state import ConnectionState
 from prefork_logd.ipc.scoreboard import LISTENER_FIELDS
-from prefork_logd.net.loop import EDGE, ENDED, PEER_CLOSED, READ, WRITE, Loop
+from prefork_logd.net.loop import EDGE, ENDED, PEER_CLOSED, READ, SOON, WRITE, Loop
 from prefork_logd.net.peers import peer_host
 from prefork_logd.records.sender import read_sender
 
@@ -72,6 +72,9 @@ class ConnectionOwner(Protocol):
 
     def is_due(self, connection: Connection) -> bool:
         """Tell whether a connection that has become ready is read at once, and not after those that wait."""
+
+    def queue(self, connection: Connection) -> None:
+        """Request another turn for a connection that has become ready and is not due."""
 
     def begin_slice(self, *, waited: bool) -> None:
         """Start a connection's share of the turn; `waited`: it is one of those that wait for another turn."""
@@ -322,7 +325,7 @@ class Connection:
         owner = self.owner
         if self.fd < 0:
             return
-        if events == ENDED:
+        if events in (ENDED, SOON):
             self.queued = False
         if self.held or (self.tls_listener and not owner.secure(self, events)):
             return
@@ -338,7 +341,9 @@ class Connection:
             return
         waited = events == ENDED
         if not waited and (self.queued or not owner.is_due(self)):
-            self.again()
+            if not self.queued:
+                self.queued = True
+                owner.queue(self)
             return
         owner.begin_slice(waited=waited)
         if not ((self.unfinished and not self._finish()) or self.is_leaving):

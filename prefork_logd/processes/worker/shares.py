@@ -7,8 +7,11 @@ A connection that has more than its slice can take waits for another turn, and t
 other. A connection that becomes ready need not wait behind them while it has used less time than they were given since:
 so a client that sends little is read within about a slice, however much others send, and one that sends much cannot
 pass for one that sends little. The same holds for all connections of an address together: one with few connections does
-not wait for the many of another one. That is start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996), with the
-queue served in order of arrival; RFC 8290 does the like for packets.
+not wait for the many of another one. A turn in which many become ready is long, and those that come late in it have the
+next one.
+
+That is start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996), with the queue served in order of arrival; RFC
+8290 does the like for packets.
 """
 
 from __future__ import annotations
@@ -37,6 +40,9 @@ class Shared(Protocol):
     paid_s: float
     """The virtual time at which it has used no more than its share."""
 
+    def ready(self, events: int, /) -> None:
+        """Go on with it (net/loop.py)."""
+
 
 _Shared = TypeVar("_Shared", bound=Shared)
 
@@ -49,7 +55,9 @@ class Shares:
         self._virtual_s = 0.0
         """Time that each waiting connection was given: it passes slower, the more of them there are."""
         self._addresses = _Addresses()
-        self._began_s = 0.0
+        self._began_s = self._began_cpu_s = 0.0
+        self._is_contended = False
+        """Whether connections have waited when the present slice began."""
         self.end_s = 0.0
         """When the present slice is over, on the monotonic clock, in seconds."""
         self.is_pressing = False
@@ -57,8 +65,21 @@ class Shares:
 
     def is_due(self, connection: Shared) -> bool:
         """Return whether a connection that has become ready is read before those that wait."""
-        loop = self._loop
-        return not loop.is_long and (not loop.waiting or self._ahead_s(connection) <= 0)
+        return not self._loop.is_long and (not self._loop.waiting or self._ahead_s(connection) <= 0)
+
+    def queue(self, connection: _Shared) -> None:
+        """Give another turn to a connection that has become ready and is not due.
+
+        One that only the length of this turn keeps from its share does not wait behind those that wait: thousands of
+        noisy connections make every turn long. The connections of a noisy address come behind others, also if they have
+        used little.
+        """
+        if self._addresses.ahead_s(connection.peer) <= 0:
+            self._loop.soon(connection, first=True)
+        elif connection.paid_s <= self._virtual_s:
+            self._loop.soon(connection, first=False)
+        else:
+            self._loop.again(connection)
 
     def _ahead_s(self, connection: Shared) -> float:
         """Return how much more than its share a connection has used, or its address, if that is less; in seconds."""
@@ -68,11 +89,15 @@ class Shares:
         """Start a slice."""
         self._began_s = time.monotonic()
         self.end_s = self._began_s + SLICE_S
+        # On a busy machine this process may be kept from the processor for longer than all of a client's records take.
+        self._is_contended = self._loop.waiting > 0
+        if self._is_contended:
+            self._began_cpu_s = time.thread_time()
 
     def end(self, connection: Shared, *, waited: bool) -> None:
         """Count the used part of a connection's slice; `waited`: it was one of those that wait."""
         waiting = self._loop.waiting
-        used_s = time.monotonic() - self._began_s
+        used_s = time.thread_time() - self._began_cpu_s if self._is_contended else time.monotonic() - self._began_s
         if waited:
             self._virtual_s += used_s / max(1, waiting)
         elif waiting:

@@ -312,6 +312,10 @@ class Worker:
         """Tell whether a connection that has become ready is read at once, and not after those that wait."""
         return self._shares.is_due(connection)
 
+    def queue(self, connection: Connection) -> None:
+        """Request another turn for a connection that has become ready and is not due."""
+        self._shares.queue(connection)
+
     def begin_slice(self, *, waited: bool) -> None:
         """Start a connection's share of the turn; `waited`: it is one of those that wait for another turn."""
         if waited and self._shares.is_pressing:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.net import loop as module
-from prefork_logd.net.loop import EDGE, ENDED, READ, Loop
+from prefork_logd.net.loop import EDGE, ENDED, READ, SOON, Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -186,3 +186,43 @@ def test_a_turn_leaves_those_who_ask_again_when_it_was_long(loop: Loop, monkeypa
         loop.turn(0)
     assert order == ["a", "b", "c", "a"]
     assert loop.crowded
+
+
+def test_a_turn_that_is_requested_soon_comes_before_ready_handlers(
+    loop: Loop, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """Those with `first` come first; the rest follows in the next turn, when this one is long."""
+    ours, theirs = pair
+    seen: list[str] = []
+    loop.add(ours.fileno(), Recorder(lambda _: seen.append("ready")), READ | EDGE)
+    theirs.send(b"x")
+    loop.again(Recorder(lambda _: seen.append("again")))
+    early = Recorder(lambda _: seen.append("soon"))
+    loop.soon(early, first=False)
+    loop.soon(Recorder(lambda _: seen.append("first")), first=True)
+    assert loop.crowded
+    assert loop.waiting == 1
+    loop.turn(0)
+    assert seen == ["first", "soon", "ready", "again"]
+    assert early.events == [SOON]
+    assert not loop.crowded
+
+
+def test_turns_that_are_requested_soon_end_with_a_long_turn(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who wait get one each turn all the same."""
+    now_s = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(module, "TURN_S", 0.5)
+    seen: list[str] = []
+
+    def work(name: str) -> None:
+        seen.append(name)
+        now_s[0] += 1
+
+    for name in ("one", "other"):
+        loop.soon(Recorder(lambda _, name=name: work(name)), first=True)  # type: ignore[misc]
+    loop.again(Recorder(lambda _: work("waiting")))
+    loop.turn(0)
+    assert seen == ["one", "waiting"]
+    loop.turn(0)
+    assert seen == ["one", "waiting", "other"]

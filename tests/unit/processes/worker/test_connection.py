@@ -48,6 +48,9 @@ class Owner:
     def is_due(self, connection: Connection) -> bool:
         return not self.loop.crowded
 
+    def queue(self, connection: Connection) -> None:
+        self.loop.again(connection)
+
     def begin_slice(self, *, waited: bool) -> None:
         pass
 

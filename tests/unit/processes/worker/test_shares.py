@@ -14,12 +14,17 @@ SLICE_S = 0.001
 
 
 class Clock:
-    """The monotonic clock."""
+    """The monotonic clock, and that of the thread's processor time."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
+        self.stolen_s = 0.0
+        """Time in which the process was kept from the processor."""
 
     def monotonic(self) -> float:
+        return self.now_s + self.stolen_s
+
+    def thread_time(self) -> float:
         return self.now_s
 
 
@@ -44,11 +49,19 @@ class Line:
         self.clock = clock
         self.queue: deque[Client] = deque()
         self.is_long = False
+        self.queued: list[str] = []
+        """How connections were queued that were not due."""
         self.shares = Shares(self)  # type: ignore[arg-type]
 
     @property
     def waiting(self) -> int:
         return len(self.queue)
+
+    def again(self, client: Client) -> None:
+        self.queued.append("again")
+
+    def soon(self, client: Client, *, first: bool) -> None:
+        self.queued.append("first" if first else "soon")
 
     def serve(self, client: Client, *, waited: bool) -> None:
         used_s = min(client.need_s, SLICE_S)
@@ -137,6 +150,34 @@ def test_nobody_is_read_at_once_when_the_turn_is_long(line: Line) -> None:
     assert line.turn(client) == [client]
     line.is_long = True
     assert line.turn(client) == []
+
+
+def test_time_without_the_processor_is_nobodys(line: Line) -> None:
+    """A client is not kept waiting because its slice was interrupted by other programs."""
+    noisy = [Client(need_s=1.0) for _ in range(50)]
+    for client in noisy:
+        line.serve(client, waited=False)
+    modest = Client(need_s=SLICE_S / 10, peer="10.0.0.2:1")
+    for _ in range(20):
+        line.shares.begin()
+        line.clock.stolen_s += 0.05
+        line.shares.end(modest, waited=False)
+        assert line.turn(modest) == [modest]
+
+
+@pytest.mark.parametrize(("peer", "expected"), [("10.0.0.2:1", "first"), ("10.0.0.1:9", "soon"), ("", "again")])
+def test_who_only_the_length_of_a_turn_delays_does_not_wait_behind_others(line: Line, peer: str, expected: str) -> None:
+    """A client of an address that has used little comes first, then other clients that have; a noisy one waits."""
+    noisy = [Client(need_s=1.0) for _ in range(50)]
+    for client in noisy:
+        line.serve(client, waited=False)
+    for _ in range(200):
+        line.turn()
+    line.is_long = True
+    late = Client(SLICE_S / 10, peer) if peer else noisy[0]
+    assert not line.shares.is_due(late)
+    line.shares.queue(late)
+    assert line.queued == [expected]
 
 
 def test_a_slice_ends(line: Line) -> None:
