@@ -223,7 +223,8 @@ class Redactor:
 
 def _matcher(patterns: Iterable[tuple[bytes, bool, bool]], digits: bytes = b"") -> Callable[[bytes], bool]:
     """Return what tells whether a plain key fits one of some patterns, also with `digits` (an expression) behind it."""
-    anywhere, first = [], []
+    anywhere: list[bytes] = []
+    first: list[bytes] = []
     for text, before, behind in patterns:
         end = b"" if behind else (b"" if text[-1:].isdigit() else digits) + rb"\Z"
         (anywhere if before else first).append(re.escape(text) + end)

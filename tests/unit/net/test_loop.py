@@ -211,7 +211,7 @@ def test_a_turn_that_is_requested_soon_comes_before_ready_handlers(
 def test_turns_that_are_requested_soon_end_with_a_long_turn(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those who wait get one each turn all the same."""
     now_s = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr("time.monotonic", lambda: now_s[0])
     monkeypatch.setattr(module, "TURN_S", 0.5)
     seen: list[str] = []
 
