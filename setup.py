@@ -77,8 +77,13 @@ setup(
     packages=find_packages(include=["prefork_logd", "prefork_logd.*"]),
     package_data={
         "prefork_logd": [
-            *("py.typed", "handlers/*.pyi", "ingest/*.pyi", "stores/*.pyi", "journal/*.pyi"),
-            *("web/templates/*.html", "web/static/*"),
+            "py.typed",
+            "handlers/*.pyi",
+            "ingest/*.pyi",
+            "stores/*.pyi",
+            "journal/*.pyi",
+            "web/templates/*.html",
+            "web/static/*",
         ]
     },
     ext_modules=extensions(),

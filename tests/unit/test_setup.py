@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from prefork_logd.system import compiled
-from tests.support import wheels
+from tests.support import interpreters, wheels
 
 ROOT = Path(__file__).resolve().parents[2]
 CORES = tuple(core.removeprefix("prefork_logd/").replace("/", ".") for core in wheels.CORES)
@@ -27,6 +27,14 @@ def _build(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[st
         timeout=100,
         check=False,
     )
+
+
+@pytest.mark.parametrize("setup", [ROOT / "setup.py", wheels.PACKAGING / "setup.py"], ids=["collector", "handler"])
+@pytest.mark.parametrize("version", ["2.7", "3.6"])
+def test_old_pythons_read_the_metadata(setup: Path, version: str) -> None:
+    """A service on an old Python installs the handler from a checkout."""
+    program = "import sys; compile(open(sys.argv[1]).read(), sys.argv[1], 'exec')"
+    subprocess.run([interpreters.require(version), "-c", program, str(ROOT / setup)], check=True, timeout=20)
 
 
 @pytest.mark.slow
