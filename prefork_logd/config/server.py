@@ -16,6 +16,7 @@ from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.config.values import (
     MOST_BYTES,
+    MOST_WORKERS,
     NOT_LIVE,
     TableSettings,
     TimedSettings,
@@ -43,9 +44,9 @@ class ServerSettings(TableSettings, frozen=True, kw_only=True, forbid_unknown_fi
         ),
     ] = ("127.0.0.1:9020",)
     workers: Annotated[
-        Annotated[int, Meta(ge=1, le=256)] | Literal["auto"],
+        Annotated[int, Meta(ge=1, le=MOST_WORKERS)] | Literal["auto"],
         Meta(
-            description='Worker processes, 1 to 256; "auto" is one for each core that may be used: those of the '
+            description='Worker processes; "auto" is one for each core that may be used: those of the '
             "affinity mask, and no more than the CPU quota of a cgroup (a container's limit) allows, rounded down."
         ),
     ] = "auto"
@@ -96,7 +97,7 @@ class ServerSettings(TableSettings, frozen=True, kw_only=True, forbid_unknown_fi
     @property
     def worker_count(self) -> int:
         """The number of workers, "auto" resolved to the processors this process may use."""
-        return cpus.usable() if self.workers == "auto" else self.workers
+        return min(cpus.usable(), MOST_WORKERS) if self.workers == "auto" else self.workers
 
 
 class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):

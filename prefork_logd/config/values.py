@@ -215,3 +215,5 @@ MAX_OUTPUTS = 1024
 MAX_STORES = 16
 MAX_SOURCES = 8
 """Each source has a process."""
+MOST_WORKERS = 248
+"""The scoreboard has 256 slots for workers and sources together."""

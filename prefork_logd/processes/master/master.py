@@ -16,6 +16,7 @@ import msgspec
 from setproctitle import setproctitle
 
 from prefork_logd import __version__
+from prefork_logd.config.values import MOST_WORKERS
 from prefork_logd.errors import ExitStatus
 from prefork_logd.ipc import messages
 from prefork_logd.ipc.command_socket import END_VERB, CommandServer, Request
@@ -35,7 +36,7 @@ from prefork_logd.processes.master.probing import Probes
 from prefork_logd.processes.master.reload import Reloader
 from prefork_logd.processes.master.service_manager import ServiceManager
 from prefork_logd.processes.master.shutdown import Shutdown
-from prefork_logd.processes.master.supervisor import MOST_WORKERS, Supervisor
+from prefork_logd.processes.master.supervisor import Supervisor
 from prefork_logd.processes.master.upgrade.state import FORMAT, InheritedSocket, UpgradeState
 from prefork_logd.processes.master.upgrade.upgrader import Upgrader, inheritance, receive_signals
 from prefork_logd.processes.orphans import Lifeline

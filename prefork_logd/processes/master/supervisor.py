@@ -12,7 +12,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from prefork_logd.config.values import MAX_SOURCES
+from prefork_logd.config.values import MOST_WORKERS
 from prefork_logd.ingest import core
 from prefork_logd.ipc import shared_memory
 from prefork_logd.ipc.channel import Channel
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from prefork_logd.processes.master.upgrade.upgrader import Upgrader
     from prefork_logd.processes.orphans import Lifeline
 
-MOST_WORKERS = MAX_WORKERS - MAX_SOURCES
-"""The highest number of workers; the slots above it are those of sources."""
 _ENDING = frozenset({State.RETIRING, State.STOPPING})
 _LIVE_FIELDS = (Field.CONNECTIONS, Field.PLACED, Field.ACCEPTING, Field.PID, Field.PAUSED, Field.LIMITED)
 """Counters of the process in a slot, which are 0 while there is none."""

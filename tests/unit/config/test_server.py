@@ -79,7 +79,7 @@ def test_the_journal_has_room_for_two_segments() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "usable"), [(1, True), (256, True), (0, False), (257, False), ('"auto"', True), ('"all"', False)]
+    ("value", "usable"), [(1, True), (248, True), (0, False), (249, False), ('"auto"', True), ('"all"', False)]
 )
 def test_the_number_of_workers(value: object, usable: bool) -> None:
     """A number, or a word for the processors that may be used."""

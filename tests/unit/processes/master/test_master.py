@@ -9,6 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from prefork_logd.config.values import MOST_WORKERS
 from prefork_logd.errors import ExitStatus
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.command_socket import Request
@@ -19,7 +20,6 @@ from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import Event, State
 from prefork_logd.processes.master.master import Master
 from prefork_logd.processes.master.page_sockets import PageSockets
-from prefork_logd.processes.master.supervisor import MOST_WORKERS
 from prefork_logd.system.log import LOGGER
 from tests.support.children import FakeChannel, make_child, make_settings, messages
 

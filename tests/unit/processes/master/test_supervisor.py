@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from prefork_logd.config.values import MAX_SOURCES, MOST_WORKERS
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.messages import Attach, Drain, Forget, Retire
 from prefork_logd.ipc.scoreboard import MAX_WORKERS, PAGE_SLOT, SHIPPER_SLOT, WRITER_SLOT, Field, Scoreboard
@@ -18,7 +19,7 @@ from prefork_logd.processes.master.configurations import Configurations
 from prefork_logd.processes.master.lifecycle import FIRST_BACK_OFF_S, HEALTHY_AFTER_S, Event, State
 from prefork_logd.processes.master.page_sockets import PageSockets
 from prefork_logd.processes.master.roles import RUN
-from prefork_logd.processes.master.supervisor import MOST_WORKERS, Supervisor
+from prefork_logd.processes.master.supervisor import Supervisor
 from prefork_logd.processes.master.upgrade.state import InheritedCounters
 from prefork_logd.system import backoff
 from prefork_logd.system.log import LOGGER
@@ -239,7 +240,8 @@ def test_workers_are_forked_and_retired_until_their_number_is_right(host: Host) 
 
 
 def test_no_more_workers_than_slots(host: Host) -> None:
-    """The slots above belong to sources."""
+    """The slots above belong to sources; the configuration takes no higher number."""
+    assert MOST_WORKERS == MAX_WORKERS - MAX_SOURCES
     host.supervisor.worker_target = MAX_WORKERS + 1
     for slot in range(1, MOST_WORKERS):
         host.supervisor.workers[slot] = make_child(Kind.WORKER, slot)
