@@ -98,8 +98,15 @@ def send_frames(address: str, frames: Iterable[bytes]) -> None:
     except UnicodeError as error:
         raise ProcessError(f"{address}: the part before the port is not a host name; write another address") from error
     except OSError as error:
-        remedy = "does this listener take plain records?" if error.errno in _CLOSED else "is the collector running?"
-        raise ProcessError(f"{address}: cannot send: {error.strerror or error}; {remedy}") from error
+        raise ProcessError(f"{address}: cannot send: {error.strerror or error}; {_remedy(error)}") from error
+
+
+def _remedy(error: OSError) -> str:
+    import socket
+
+    if isinstance(error, socket.gaierror):
+        return "write another host"
+    return "does this listener take plain records?" if error.errno in _CLOSED else "is the collector running?"
 
 
 def _connect(place: tuple[str, int] | str) -> socket.socket:

@@ -59,9 +59,14 @@ def read_only(connection: duckdb.DuckDBPyConnection, statement: str) -> str:
 def answer(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
     """Return the names of the columns, and the rows as they come. Raises StoreError."""
     wanted = read_only(connection, statement)
-    with engine.failing_as_store_error("SQL"):
-        cursor = connection.execute(wanted)
-        columns = [column[0] for column in cursor.description or ()]
+    try:
+        with engine.failing_as_store_error("SQL"):
+            cursor = connection.execute(wanted)
+            columns = [column[0] for column in cursor.description or ()]
+    except StoreError as error:
+        if type(error.__cause__).__name__ not in ("BinderException", "CatalogException"):
+            raise
+        raise StoreError(f"{error}; DESCRIBE records prints the columns of `records`") from error
 
     def rows() -> Iterator[tuple[Any, ...]]:
         while True:

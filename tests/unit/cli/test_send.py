@@ -72,6 +72,7 @@ def test_frames_arrive_and_the_end_is_awaited(tmp_path: Path) -> None:
         ("nowhere", "write"),
         ("unix:/nowhere/at/all", "cannot send: No such file or directory; is the collector running"),
         ("a" * 70 + ".b:1", "not a host name"),
+        ("no.such.host.invalid:1", "cannot send: .*; write another host"),
     ],
 )
 def test_a_receiver_that_is_not_there(address: str, sentence: str) -> None:

@@ -37,7 +37,7 @@ def test_the_view_has_every_record(database):
         ("SET memory_limit = '9GB'", "SET is not possible"),
         ("ATTACH '/tmp/x.db'", "ATTACH is not possible"),
         ("SELEC 1", "Parser Error"),
-        ("SELECT nothing FROM records", "Binder Error"),
+        ("SELECT nothing FROM records", "Binder Error: .*nothing.*; DESCRIBE records prints the columns"),
         ("SELECT * FROM read_csv('/etc/passwd')", "disabled by configuration"),
         ("SELECT * FROM read_text('/proc/self/environ')", "disabled by configuration"),
         ("SELECT * FROM glob('/etc/*')", "disabled by configuration"),
