@@ -245,4 +245,7 @@ def _print_table(console: Console, columns: tuple[str, ...], rows: Iterable[tupl
     for row in rows:
         table.add_row(*row)
     console.print()
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    # Left columns are padded, also the last one.
+    console.file.writelines(f"{line.rstrip(' ')}\n" for line in captured.get().removesuffix("\n").split("\n"))

@@ -76,6 +76,7 @@ def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.Captu
     print_status(DOCUMENT)
     text = capsys.readouterr().out
     assert "\x1b" not in text
+    assert not [line for line in text.split("\n") if line.endswith(" ")]
     for part in ("1,234,567 records", "3 rejected", "[::1]:9020", "worker 1", "waiting for outputs",
                  "all (failing) (1,234 skipped)",
                  "/x/[brackets]/all.jsonl", "up 1 h 2 min", "shipper parquet", "234,567", "98,765,432", "1 min 1 s",
