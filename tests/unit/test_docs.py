@@ -99,6 +99,17 @@ def test_named_results_are_kept(page: Path) -> None:
         assert (ROOT / "benchmarks" / "results" / name).exists(), f"{page.name} names {name}"
 
 
+@pytest.mark.slow
+def test_no_committed_link_leads_out_of_the_checkout() -> None:
+    """A link to an environment elsewhere takes the place of the environment of everybody who merges it."""
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a checkout of git")
+    links = [line.partition("\t")[2] for line in listed.stdout.splitlines() if line.startswith("120000")]
+    outside = [link for link in links if not (ROOT / link).resolve().is_relative_to(ROOT)]
+    assert not outside, f"committed by mistake; `git rm --cached` removes them: {outside}"
+
+
 def test_every_verb_is_documented() -> None:
     """The page for operators knows each verb that is there for people."""
     text = (ROOT / "docs" / "operating.md").read_text()
