@@ -96,7 +96,9 @@ class AlertSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
     window: Annotated[
         str, Meta(max_length=40, description="Time before now in which records arrive that count; 7 days at most.")
     ] = "5m"
-    above: Annotated[int, Meta(ge=0, le=1_000_000_000, description="Most records that are still right (`count`).")] = 0
+    above: Annotated[
+        int, Meta(ge=0, le=1_000_000_000, description="Number of records that is still in order (`count`).")
+    ] = 0
     by: Annotated[
         str,
         Meta(
@@ -115,16 +117,16 @@ class AlertSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
     every: Annotated[str, Meta(max_length=40, description="Time between evaluations, a second or more.")] = "1m"
     for_: Annotated[
         str,
-        Meta(max_length=40, description="Time for which the condition has to hold before people are told."),
+        Meta(max_length=40, description="Time for which the condition has to hold before the first notice."),
     ] = msgspec.field(name="for", default="0s")
     repeat: Annotated[
         str,
         Meta(
             max_length=40,
-            description="Time after which people are told again while it goes on, a minute or more. Empty: never.",
+            description="Time after which a notice is sent again while it goes on, a minute or more. Empty: never.",
         ),
     ] = ""
-    resolved: Annotated[bool, Meta(description="Whether people are told when it is over.")] = True
+    resolved: Annotated[bool, Meta(description="Whether a notice is sent when the incident is over.")] = True
     send: Annotated[
         tuple[Annotated[str, Meta(max_length=64)], ...],
         Meta(max_length=MAX_SEND, description="Names of receivers (`[[receiver]]`)."),
