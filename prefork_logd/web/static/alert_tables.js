@@ -9,7 +9,7 @@ import { h, shown } from "./dom.js";
 import { ago, moment } from "./group_texts.js";
 import { number } from "./numbers.js";
 import { table } from "./panel.js";
-import { clock, duration } from "./time.js";
+import { duration, shortTime } from "./time.js";
 
 /** Return the table of rules. */
 export function ruleTable(rules, zone, now_s) {
@@ -26,7 +26,7 @@ export function ruleTable(rules, zone, now_s) {
 
 function silence(rule, zone, now_s) {
   if (!isSilenced(rule, now_s)) return null;
-  return h("span", { class: "badge", title: rule.silenced_by ? `by ${rule.silenced_by}` : null }, `Silenced until ${clock(Number(rule.silenced_until), zone).slice(0, 5)}`);
+  return h("span", { class: "badge", title: rule.silenced_by ? `by ${rule.silenced_by}` : null }, `Silenced until ${shortTime(rule.silenced_until, zone, now_s).replace(/^(\d\d:\d\d):\d\d$/, "$1")}`);
 }
 
 /** Return the table of incidents; with the rule of each, unless they are those of one. */

@@ -14,7 +14,7 @@ import { condition } from "./query_text.js";
 import { isShared } from "./rights.js";
 import { lasting } from "./sharing.js";
 import { traceback } from "./traceback.js";
-import { clock, dateTime, duration, exact, microseconds } from "./time.js";
+import { dateTime, duration, exact, microseconds, shortTime } from "./time.js";
 import { valueList } from "./value_tree.js";
 
 const OTHER_PLACES = new Set(["message", "exc_text", "stack_info", "extra", "created", "time", "received", "exception", "truncated"]);
@@ -22,6 +22,8 @@ const MOST_CHARACTERS = 20000;
 const ERROR = 40;
 /** Clocks of one machine may differ by so much from each other. */
 const EARLY_S = 1;
+/** Of a longer delay milliseconds say nothing. */
+const LATE_S = 60;
 const TRACE_KEYS = ["trace_id", "traceId", "otelTraceID", "dd.trace_id", "traceparent", "request_id"];
 const SAMES = [
   ["", "All records"],
@@ -184,8 +186,9 @@ export class Detail {
 
 /** Return when a record was received. A negative `late_s` is a clock that is wrong: the sender's, or the collector's. */
 function receipt(record, late_s, zone) {
-  const received = `Received ${clock(Number(record.received), zone)}`;
-  return late_s < -EARLY_S ? `${received}, ${duration(-late_s)} before its own time: the clock of its sender is ahead of the collector's` : `${received}, ${Math.max(0, late_s).toFixed(3)} s after it was created`;
+  const received = `Received ${shortTime(record.received, zone, Number(record.created))}`;
+  const late = late_s < LATE_S ? `${Math.max(0, late_s).toFixed(3)} s` : duration(late_s);
+  return late_s < -EARLY_S ? `${received}, ${duration(-late_s)} before its own time: the clock of its sender is ahead of the collector's` : `${received}, ${late} after it was created`;
 }
 
 function contextNote(record, same) {

@@ -7,13 +7,13 @@
 import { Detail } from "./detail.js";
 import { announce, button, copy, h, icon, shown } from "./dom.js";
 import { ErrorChanges } from "./error_changes.js";
-import { ago, badge, moment, recordsAddress, recordsCommand, shortTime, stateSentence, titleOf } from "./group_texts.js";
+import { ago, badge, moment, recordsAddress, recordsCommand, stateSentence, titleOf } from "./group_texts.js";
 import { Histogram } from "./histogram.js";
 import { levelClass } from "./levels.js";
 import { number } from "./numbers.js";
 import { panel, table } from "./panel.js";
 import { condition, excluding, including } from "./query_text.js";
-import { duration } from "./time.js";
+import { duration, shortTime } from "./time.js";
 
 const HOUR_S = 3600;
 const AROUND_S = 1800;

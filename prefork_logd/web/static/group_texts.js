@@ -14,13 +14,6 @@ const DAY_S = 86400;
 const TYPE = /^[A-Z]\w*(?=: |$)/u;
 const NAMES = { new: "New", open: "Open", regressed: "Regressed", muted: "Muted", resolved: "Resolved" };
 
-/** Return the clock of a time, with the date if it is not today. */
-export function shortTime(created, zone, now_s) {
-  const text = dateTime(Number(created), zone);
-  const [today] = dateTime(now_s, zone).split(" ");
-  return text.startsWith(today) ? text.slice(today.length + 1) : text.slice(0, -3);
-}
-
 /** Return the title of a group, with the type of its exception first. */
 export function titleOf(group) {
   const type = TYPE.exec(group.title)?.[0] ?? "";

@@ -5,7 +5,7 @@
  */
 
 import { h, shown } from "./dom.js";
-import { clock, dateTime } from "./time.js";
+import { dateTime, shortTime } from "./time.js";
 
 const SLOT = /<[a-z ]+>/g;
 
@@ -42,7 +42,7 @@ function head(text, kind) {
 }
 
 function time(created, zone) {
-  return h("time", { title: dateTime(created, zone) }, clock(created, zone));
+  return h("time", { title: dateTime(created, zone) }, shortTime(created, zone, Date.now() / 1000));
 }
 
 function marked(text) {

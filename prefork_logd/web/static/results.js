@@ -50,6 +50,11 @@ export class Results {
     this.reset(h("div", { class: "state" }, h("h2", {}, title), h("p", {}, sentence), actions.length ? h("div", { class: "state-actions" }, actions) : null));
   }
 
+  /** Add a sentence to such a state, with a button if there is one. */
+  note(sentence, action = null) {
+    this.place.querySelector(".state")?.append(h("p", { role: "status" }, sentence, " ", action));
+  }
+
   /** Add to such a state what may be wrong with the query; `linkTo` returns the address of the query that may be meant. */
   suggest(hints, linkTo) {
     const items = hints.map(({ column, message, query }) =>

@@ -18,11 +18,14 @@ import { askRecords, isStatistics, Results } from "./results.js";
 import { columnsOf, href, read, show } from "./state.js";
 import { askStatistics } from "./statistics.js";
 import { attachRange, labelRange } from "./time_range.js";
-import { bound, duration, iso, zoneName } from "./time.js";
+import { bound, dateTime, duration, iso, rangeText, zoneName } from "./time.js";
 import { fillTools } from "./tools.js";
 
 const SLOTS = 90;
 const WIDER = { "15m": "1d", "1h": "1d", "4h": "7d", "1d": "7d", "7d": "30d" };
+const SEND = "`prefork-logd send hello` sends one.";
+/** Length of the range that shows the newest record. */
+const NEAR_S = 3600;
 const VIEWS = [["records", "Records"], ["patterns", "Patterns"], ["stats", "Statistics"]];
 const place = (id) => document.getElementById(id);
 
@@ -202,11 +205,33 @@ async function loadList(signal) {
 async function sayEmpty(signal) {
   const wider = state.until ? "all" : (WIDER[state.since] ?? "all");
   const offers = [];
-  if (state.since !== "all" || state.until) offers.push(button({ text: wider === "all" ? "Search all records" : `Search the last ${wider}`, kind: "primary", onclick: () => change({ since: wider, until: "" }) }));
+  const isBounded = state.since !== "all" || Boolean(state.until);
+  if (isBounded) offers.push(button({ text: wider === "all" ? "Search all records" : `Search the ${rangeText(wider, "", "").toLowerCase()}`, kind: "primary", onclick: () => change({ since: wider, until: "" }) }));
   if (state.q) offers.push(button({ text: "Clear the query", onclick: () => change({ q: "" }) }));
-  const hint = state.q ? "No record in this time range matches the query." : "No record was stored in this time range. `prefork-logd send hello` sends one.";
-  results.say("No records", hint, offers);
+  const hint = state.q ? "No record matches the query" : "No record was stored";
+  results.say("No records", `${hint}${isBounded ? " in this time range" : ""}.`, offers);
   if (state.q) await sayHints(signal);
+  if (isBounded) await sayNewest(signal);
+  else if (!state.q) results.note(SEND);
+}
+
+/** Say when the newest record is that matches at any time; it is asked for after the list has said that the range has none. */
+async function sayNewest(signal) {
+  let records = [];
+  try {
+    ({ records } = await get("/records", { ...parameters(), since: "", until: "", limit: 1 }, signal));
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    // The list has been answered; this is not worth an error.
+    return;
+  }
+  if (records.length === 0) {
+    results.note(state.q ? "None matches at any time." : SEND);
+    return;
+  }
+  const created = Number(records[0].created);
+  const open = () => change({ since: iso(created - NEAR_S), until: iso(created + 1) });
+  results.note(`The newest one is of ${dateTime(created, zoneName(state.tz))}.`, button({ text: "Show it", kind: "small", onclick: open }));
 }
 
 /** Show what may be wrong with a query that has found nothing; it is asked after the list has said so. */

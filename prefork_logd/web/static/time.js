@@ -72,6 +72,13 @@ export function dateTime(created, zone) {
   return `${part("year")}-${part("month")}-${part("day")} ${clock(created, zone)}`;
 }
 
+/** Return the clock of a time, with the date if it is not that of another time, `today_s`. */
+export function shortTime(created, zone, today_s) {
+  const text = dateTime(Number(created), zone);
+  const [today] = dateTime(today_s, zone).split(" ");
+  return text.startsWith(today) ? text.slice(today.length + 1) : text.slice(0, -3);
+}
+
 /** Return the exact time in the zone and in UTC, for a title. */
 export function exact(record, created, zone) {
   const offset = format(zone, "offset", { timeZoneName: "longOffset" }).formatToParts(created * 1000).find((one) => one.type === "timeZoneName").value;

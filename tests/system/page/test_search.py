@@ -15,6 +15,7 @@ from tests.support.browser_tabs import Site, Visit, now, serve, violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
@@ -287,6 +288,35 @@ def test_an_empty_list_says_what_to_do(visit: Callable[..., Visit], site: Site) 
     page.get_by_role("button", name="Clear the query").click()
     tab.settle()
     assert len(tab.messages()) == 50
+
+
+def test_an_empty_list_leads_to_the_newest_record(visit: Callable[..., Visit], site: Site) -> None:
+    """Whatever the range is; it says so where there is none at any time."""
+    tab = visit(site)
+    page = tab.open("/?since=1s&q=message%3D%22refund+failed%22")
+    said = page.locator("#results p[role=status]")
+    assert re.search(r"The newest one is of 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\.", said.inner_text())
+    assert not violations(tab)
+    said.get_by_role("button", name="Show it").click()
+    tab.settle()
+    assert tab.messages() == ["refund failed"]
+    tab.open("/?since=15m&until=1m&q=xyzzy")
+    assert page.locator("#results p[role=status]", has_text="None matches at any time.").is_visible()
+
+
+def test_a_time_of_another_day_has_its_date(visit: Callable[..., Visit], site: Site, tmp_path: Path) -> None:
+    """In patterns, and where a record says when it was received."""
+    line = shop.render(
+        shop.record_of(CULPRIT, now() - 12 * 86_400, "refund failed") | {"received": now(), "name": "late.sender"}
+    )
+    with serve(tmp_path, [line]) as late:
+        tab = visit(late)
+        page = tab.open("/?since=all&view=patterns")
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", page.locator(".patterns time").first.inner_text())
+        tab.open("/?since=all")
+        page.locator("tr.record").click()
+        note = page.locator("#detail .menu-note", has_text="after it was created")
+        assert re.match(r"Received 20\d\d-\d\d-\d\d \d\d:\d\d, 12 days after it was created", note.inner_text())
 
 
 def test_an_empty_list_offers_the_query_that_may_be_meant(visit: Callable[..., Visit], site: Site) -> None:
