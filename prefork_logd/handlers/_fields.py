@@ -69,8 +69,11 @@ def _read_sqlalchemy_model(value):
     mapper, attributes = kind.__mapper__, dict(value.__dict__)
     identity = getattr(attributes.get("_sa_instance_state"), "key", None)
     if identity is not None:
-        for column, key in zip(mapper.primary_key, identity[1]):
-            attributes.setdefault(mapper.get_property_by_column(column).key, key)
+        keys = dict(zip(mapper.primary_key, identity[1]))
+        for attribute in mapper.column_attrs:
+            for column in attribute.columns:
+                if column in keys:
+                    attributes.setdefault(attribute.key, keys[column])
     hidden = [name for name, field in getattr(kind, "__dataclass_fields__", {}).items() if not field.repr]
     names = [column.key for column in mapper.column_attrs]
     return Fields([name for name in names if name in attributes and name not in hidden], attributes.__getitem__)

@@ -7,14 +7,15 @@ from __future__ import absolute_import, division
 import collections
 import sys
 import types
+from itertools import islice
 
 from ._compat import TEXT, text_of
-from ._texts import HIDDEN, MOST_TEXT, class_name, describe_object, describe_unevaluated, shown
+from ._texts import HIDDEN, MOST_TEXT, Shortened, class_name, describe_object, describe_unevaluated, shown
 
 SMALL_ARRAY, FIRST_ITEMS = 100, 10
 """An array of at most so many items is read as a whole; of a larger one so many items."""
 _FIRST_ROWS = 5
-_MOST_PAIRS = 10000
+_MOST_PAIRS, _MOST_COOKIES = 10000, 1000
 
 
 def describe_first(value, shape, dtype, items):
@@ -125,16 +126,18 @@ def _read_request(value):
 
 def read_pairs(value):
     """Return headers or a mapping that may have a key several times, such a key with a list."""
-    pairs = getattr(value, "multi_items", None) or value.items
+    pairs = (value.multi_items if hasattr(type(value), "multi_items") else value.items)()
+    pairs = list(islice(pairs, _MOST_PAIRS + 1))
     found = collections.OrderedDict()
-    for key, one in list(pairs())[:_MOST_PAIRS]:
+    for key, one in pairs[:_MOST_PAIRS]:
         found.setdefault(text_of(key), []).append(one)
-    return collections.OrderedDict((key, ones if len(ones) > 1 else ones[0]) for key, ones in found.items())
+    plain = dict((key, ones if len(ones) > 1 else ones[0]) for key, ones in found.items())
+    return plain if len(pairs) <= _MOST_PAIRS else Shortened(plain)
 
 
 def _read_cookies(value):
     """Return the names of cookies, which are secrets."""
-    return dict((text_of(getattr(one, "name", one)), HIDDEN) for one in list(value)[:_MOST_PAIRS])
+    return dict((text_of(getattr(one, "name", one)), HIDDEN) for one in islice(value, _MOST_COOKIES))
 
 
 def _read_split_url(value):

@@ -310,8 +310,11 @@ class Reader:
             if not self._cuts:
                 raise
             left = len(items) - len(result)
-            if type(items[-1]) is Cut and items[-1].count:
-                left += items[-1].count - 1
+            last = items[-1]
+            if type(last) is Cut and last.count:
+                left += last.count - 1
+            elif type(last) is Dict and len(last.flat) == 2:
+                left += _counted_before(*last.flat)
             self._has_cut = True
             result.append({REST: left})
         return result
@@ -336,6 +339,8 @@ class Reader:
             self._has_cut = True
             result[text] = TRUNCATED
             rest += len(last) - len(result)
+            if REST not in result:
+                rest += _counted_before(REST, last.get(REST))
         if rest:
             self._has_cut = True
             result[REST] = rest
@@ -526,7 +531,15 @@ def _pairs_left(flat: Sequence[Node], done: int) -> int:
     left = len(flat) // 2 - done
     if left and type(flat[-2]) is Cut and type(flat[-1]) is Cut:
         left += max(0, flat[-1].count - 1)
+    elif left:
+        left += _counted_before(flat[-2], flat[-1])
     return left
+
+
+def _counted_before(key: Node, value: Node) -> int:
+    """Return the number of other values for which a pair stands that our handler has put at the end of a cut value."""
+    is_rest = type(key) is str and key == REST and type(value) is int and 0 < value < _SMALL
+    return value - 1 if is_rest else 0
 
 
 def _length(node: Node) -> int:

@@ -13,6 +13,7 @@ import enum
 import fractions
 import http.cookies
 import ipaddress
+import itertools
 import pathlib
 import re
 import sqlite3
@@ -219,6 +220,25 @@ def test_headers_are_objects_so_that_secrets_are_found_by_their_names() -> None:
     wanted = {"Cookie": "x", "Accept": ["a", "b"]}
     assert read(datastructures.Headers(pairs)) == read(multidict.CIMultiDict(pairs)) == read(message) == wanted
     assert read(datastructures.Authorization("basic", {"username": "ada", "password": "hunter2"})) == HIDDEN
+
+
+def test_headers_without_end_are_cut() -> None:
+    class Endless(collections.abc.Mapping):
+        def getlist(self, key: str) -> list[str]:
+            return [key]
+
+        def __getitem__(self, key: str) -> str:
+            return key
+
+        def __iter__(self) -> Iterator[str]:
+            return (f"key {number}" for number in itertools.count())
+
+        def __len__(self) -> int:
+            return 1
+
+    reading = Reading()
+    assert len(reading.attribute("x", Endless())) > 9_000
+    assert reading.truncated == ["x"]
 
 
 def test_of_cookies_the_names_are_stored() -> None:

@@ -169,6 +169,22 @@ def test_the_keys_of_a_large_dict_leave_room_for_their_values(make, least, proto
     assert len(whole) >= len(found["map"]) - 1
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {**{n: n for n in range(10_000)}, "...": 16_000},
+        {**{str(n): () for n in range(10_000)}, "...": 16_000},
+        [*[()] * 10_000, {"...": 16_000}],
+    ],
+    ids=["numbers as keys", "texts as keys", "list"],
+)
+def test_what_the_handler_has_left_out_is_counted_too(value):
+    found = decode(pickle.dumps({"msg": "m", "v": value}, 4))["v"]
+    left = found.pop("...") if isinstance(found, dict) else found.pop()["..."]
+    assert left == 26_000 - len(found)
+    assert len(found) > 500
+
+
 def _of_python_2(values):
     """Return the pickle of a flat dict whose keys are texts of Python 2."""
     items = b"".join(
