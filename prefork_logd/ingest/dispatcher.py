@@ -61,10 +61,7 @@ class Dispatcher:
         new_lines: Callable[[], Gathered] = core.Lines,
         rejections: Rejections | None = None,
     ) -> None:
-        """Dispatch under `configuration`; `rejections` bounds the entries in rejected.jsonl.
-
-        Longer than other functions: a line for each part.
-        """
+        """Dispatch under `configuration`; `rejections` bounds the entries in rejected.jsonl."""
         self._rejections = rejections if rejections is not None else Rejections()
         settings = configuration.settings
         self._output_ids = configuration.output_ids
@@ -96,10 +93,7 @@ class Dispatcher:
         rules = self._rules_of_outputs(settings), stores, self.has_stores, self._redactor
         self._core = core.Core(*rules, self.sampler.rules(), self.sampler)
         self._sinks = (*self._files.single_ids, RECORDS) if stores else self._files.single_ids
-        # Most collectors have one JSON output without a filter: then only the line is made.
-        is_one = self._templates == (None,) and not self._files
-        is_plain = is_one and self._router.unconditional and not self._adds_records
-        self._only_output = self._output_ids[0] if is_plain else None
+        self._only_output = self._plain_output()
 
     def _rules_of_outputs(self, settings: Settings) -> list[tuple[Any, ...]]:
         """Return the parts of each output's template (None: JSON) and its filter, for the core."""
@@ -113,6 +107,12 @@ class Dispatcher:
         if self._stores is not None:
             return [_filter_of(store) for store in settings.store]
         return [(0, ())] if self._adds_records else []
+
+    def _plain_output(self) -> int | None:
+        """Return the only output if it gets each record as JSON and no other line is made, as in most collectors."""
+        is_one = self._templates == (None,) and not self._files
+        is_plain = is_one and self._router.unconditional and not self._adds_records
+        return self._output_ids[0] if is_plain else None
 
     @staticmethod
     def _same_as_records(configuration: Configuration) -> int | None:
