@@ -26,12 +26,16 @@ export class Results {
     this.found = new Map();
     this.cursor = null;
     this.chosen = null;
+    /** Id of the record that had the focus when the list was replaced, "" for another part of it; null: none had. */
+    this.lost = null;
     this.form = new StatisticsForm(actions.compute);
     place.addEventListener("click", (event) => this.onClick(event));
   }
 
   /** Show the places of records that are being loaded; of statistics the form. */
   showLoading(state) {
+    const focused = document.activeElement;
+    if (this.place.contains(focused)) this.lost = focused.closest("tr.record")?.dataset.id ?? "";
     if (isStatistics(state)) {
       this.form.text = state.stats;
       this.resetBelowForm(h("p", { class: "list-end" }, "Computing"));
@@ -210,6 +214,16 @@ export class Results {
     next.scrollIntoView({ block: "nearest" });
     this.chosen = next.dataset.id;
     return this.found.get(this.chosen) ?? null;
+  }
+
+  /** Give the list its focus back if that was lost with the rows before: who uses the keyboard goes on from there. */
+  restoreFocus() {
+    const { lost } = this;
+    this.lost = null;
+    if (lost === null || document.activeElement !== document.body) return;
+    const link = this.row(lost)?.querySelector("a");
+    if (link) this.chosen = lost;
+    (link ?? this.place).focus({ preventScroll: true });
   }
 
   onClick(event) {

@@ -163,7 +163,9 @@ async function run() {
   if (!state.record) detail.close();
   const started = performance.now();
   try {
-    const list = loadList(signal);
+    const list = loadList(signal).finally(() => {
+      if (!signal.aborted) results.restoreFocus();
+    });
     // Not at once: the first records would share the processors with the bars.
     const bars = list.then(() => loadHistogram(signal));
     list.then(() => summarize(`First records after ${since(started)}`), () => {});

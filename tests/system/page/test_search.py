@@ -290,6 +290,25 @@ def test_an_empty_list_says_what_to_do(visit: Callable[..., Visit], site: Site) 
     assert len(tab.messages()) == 50
 
 
+def test_the_focus_stays_in_a_list_that_is_replaced(visit: Callable[..., Visit], site: Site) -> None:
+    """On the record whose context is shown, and on it again when the context is left."""
+    tab = visit(site)
+    page = tab.open("/?since=1d&q=refund")
+    for key in ("j", "j", "j"):
+        page.keyboard.press(key)
+    chosen = page.locator("tr.record a:focus").inner_text()
+    for key in ("c", "Escape"):
+        page.keyboard.press(key)
+        page.wait_for_url(lambda url, key=key: ("around=" in url) == (key == "c"))
+        tab.settle()
+        assert page.locator("tr.record a:focus").inner_text() == chosen
+    page.keyboard.press("j")
+    assert page.locator("tr.record a:focus").inner_text() != chosen
+    page.keyboard.press("r")
+    tab.settle()
+    assert page.locator("tr.record a:focus").count() == 1
+
+
 def test_an_empty_list_leads_to_the_newest_record(visit: Callable[..., Visit], site: Site) -> None:
     """Whatever the range is; it says so where there is none at any time."""
     tab = visit(site)
