@@ -186,8 +186,8 @@ SIZE = 1 << 20
 )
 def test_a_line_costs_no_more_than_one_that_is_whole(line: bytes) -> None:
     """Measured in CPU time; what decides is that nothing grows faster than the line."""
-    best = 1e9
-    for _ in range(2):
+
+    def measure() -> float:
         start = time.thread_time()
         event = excerpt_of(line, list(range(0, len(line), 1 << 18)), SIZE).end()
         try:
@@ -195,5 +195,6 @@ def test_a_line_costs_no_more_than_one_that_is_whole(line: bytes) -> None:
             render_json(event.decode("", NOW))
         except RecordRejected:
             pass
-        best = min(best, time.thread_time() - start)
-    assert best < 1.0
+        return time.thread_time() - start
+
+    assert any(measure() < 1.0 for _ in range(2))

@@ -490,17 +490,24 @@ def test_a_look_for_long_numbers_costs_little(digits: int) -> None:
     assert _least_s(decode, line) < 15 * _least_s(json.loads, line)
 
 
+@pytest.fixture(scope="module")
+def dear() -> dict[str, bytes]:
+    """Return the lines, made once: they take longer to make than to read."""
+    return _dear()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _dear())
-def test_a_line_costs_no_more_than_a_frame_of_its_size(name: str) -> None:
+def test_a_line_costs_no_more_than_a_frame_of_its_size(dear: dict[str, bytes], name: str) -> None:
     """Measured in CPU time; what decides is that nothing grows faster than the line."""
-    line = _dear()[name]
-    best = 1e9
-    for _ in range(3):
+
+    def measure() -> float:
         start = time.thread_time()
         with contextlib.suppress(RecordRejected):
-            record = decode(line)
+            record = decode(dear[name])
             Redactor(["*password*"]).redact_unread(record)
             render_json(record)
-        best = min(best, time.thread_time() - start)
-    assert best < 0.7  # 2 ms to 0.34 s on a machine at rest; what grows with the square of a megabyte takes minutes
+        return time.thread_time() - start
+
+    # 2 ms to 0.34 s on a machine at rest; what grows with the square of a megabyte takes minutes.
+    assert any(measure() < 0.7 for _ in range(3))

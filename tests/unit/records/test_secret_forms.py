@@ -295,13 +295,13 @@ def test_forms(form: str, text: str, shown: str) -> None:
 def test_forms_take_linear_time(form: str, seed: str) -> None:
     """Eight times the text takes about eight times as long: a client chooses it."""
 
-    def least_s(count: int) -> float:
+    def measure(count: int) -> float:
         text = seed * (count // len(seed))
-        took = []
-        for _ in range(3):
-            began = time.process_time()
-            FORMS[form](text, Redactor(DEFAULT_KEYS).is_secret)
-            took.append(time.process_time() - began)
-        return min(took)
+        began = time.process_time()
+        FORMS[form](text, Redactor(DEFAULT_KEYS).is_secret)
+        return time.process_time() - began
 
-    assert least_s(400_000) < 40 * max(least_s(50_000), 0.0005)
+    # Most are fast enough whatever the short text takes: the first measurement decides.
+    if measure(400_000) >= 40 * 0.0005:
+        short_s = max(min(measure(50_000) for _ in range(3)), 0.0005)
+        assert any(measure(400_000) < 40 * short_s for _ in range(3))
