@@ -6,6 +6,7 @@ Does not know which keys there are. Opens no file.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -130,10 +131,7 @@ class Document:
         if not isinstance(content, Mapping):
             self.add_problem(table, index, "", f"must be a table; write [{table}] on a line of its own")
             return kind()
-        hints = get_type_hints(kind, include_extras=True)
-        # A key such as `for` is not the name of an attribute.
-        attributes = {field.encode_name: field.name for field in msgspec.structs.fields(kind)}
-        types = {key: hints[name] for key, name in attributes.items()}
+        attributes, types = _keys_of(kind)
         values: dict[str, Any] = {}
         unread = []
         for key, value in content.items():
@@ -199,6 +197,15 @@ class Document:
             if name in seen:
                 self.add_problem(table, index, "name", f"{name!r} is taken by a table above; choose another")
             seen.add(name)
+
+
+@functools.cache
+def _keys_of(kind: type[TableSettings]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the attribute and the type of each key of a table: its annotations take longer to read than its values."""
+    hints = get_type_hints(kind, include_extras=True)
+    # A key such as `for` is not the name of an attribute.
+    attributes = {field.encode_name: field.name for field in msgspec.structs.fields(kind)}
+    return attributes, {key: hints[name] for key, name in attributes.items()}
 
 
 def _syntax_problem(message: str, path: str) -> Problem:

@@ -301,7 +301,8 @@ def test_forms_take_linear_time(form: str, seed: str) -> None:
         FORMS[form](text, Redactor(DEFAULT_KEYS).is_secret)
         return time.process_time() - began
 
-    # Most are fast enough whatever the short text takes: the first measurement decides.
-    if measure(400_000) >= 40 * 0.0005:
+    long_s = measure(400_000)
+    # Most are fast enough whatever the short text takes.
+    if long_s >= 40 * 0.0005:
         short_s = max(min(measure(50_000) for _ in range(3)), 0.0005)
-        assert any(measure(400_000) < 40 * short_s for _ in range(3))
+        assert long_s < 40 * short_s or any(measure(400_000) < 40 * short_s for _ in range(2))
