@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -55,7 +55,10 @@ def start(flags: Flags) -> int:
 def stop(flags: Flags) -> int:
     """Stop the daemon; return when it has written everything and ended."""
     settings = lenient_settings(flags)
+    is_managed = _status_of(settings).get("managed", False)
     ended = _stop(settings)
+    if is_managed:
+        complain("a service manager ran it, and may start it again; `systemctl stop` with its unit ends it for good")
     return complain_not_running(settings) if ended is None else ended
 
 
@@ -192,6 +195,15 @@ def _start(flags: Flags) -> int:
     return ExitStatus.OK
 
 
+def _status_of(settings: Settings) -> dict[str, Any]:
+    """Return the status document of the running collector; empty if none runs, or if it hangs and does not answer."""
+    with contextlib.suppress(ProcessError):
+        if running := find_running(settings):
+            with contextlib.closing(running):
+                return ask(settings, running, "status", STATUS_S)
+    return {}
+
+
 def _rehearse(settings: Settings) -> None:
     """Raise ProcessError if a collector runs, and another one could not start in its place."""
     from prefork_logd.processes.master.rehearsal import require_start
@@ -199,12 +211,15 @@ def _rehearse(settings: Settings) -> None:
     running = find_running(settings)
     if running is None:
         return
-    held = None
-    # One that hangs does not answer, and is to be restarted all the same.
-    with contextlib.suppress(ProcessError):
-        answer = ask(settings, running, "status", STATUS_S)
-        held = answer["bind"] + answer.get("page", {}).get("bind", []) + answer.get("metrics", {}).get("bind", [])
     running.close()
+    status, held = _status_of(settings), None
+    if status.get("managed"):
+        raise ProcessError(
+            f"not restarted, and pid {running.pid} goes on: a service manager runs it, and would start another one "
+            "besides; use `systemctl restart` with its unit"
+        )
+    if status:
+        held = status["bind"] + status.get("page", {}).get("bind", []) + status.get("metrics", {}).get("bind", [])
     try:
         require_start(settings, held)
     except LogdError as error:

@@ -79,6 +79,8 @@ def _become_daemon(run: Callable[[Readiness], int], ready: Readiness, log_fd: in
     status: int = ExitStatus.FAILURE
     try:
         os.environ[FILE_VARIABLE] = str(log_path)
+        # A daemon belongs to nobody: a service in which `start` was called must not get its notifications.
+        os.environ.pop("NOTIFY_SOCKET", None)
         # python-daemon closes descriptors up to the limit, one by one: with a limit of a million that is slow.
         with _few_descriptors(), os.fdopen(os.dup(log_fd), "ab", buffering=0) as log:
             context = DaemonContext(

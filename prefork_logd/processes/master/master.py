@@ -202,6 +202,7 @@ class Master:
             "page": status.page(self._page_sockets, configuration.settings.web),
             "metrics": {"bind": self._page_sockets.metrics_addresses},
             "certificates": self._certificates.status(),
+            "managed": self._service_manager.is_managed,
         }
 
     def _counts(self) -> tuple[int, int]:

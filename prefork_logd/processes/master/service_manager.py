@@ -38,6 +38,11 @@ class ServiceManager:
         self._counts = counts
         self._records, self._since_s = 0, 0.0
 
+    @property
+    def is_managed(self) -> bool:
+        """Whether a service manager started this collector, and so starts another one when it ends."""
+        return self._notifier.is_wanted
+
     def report_ready(self, *, is_new: bool = True) -> None:
         """Report that clients are served, and go on with rates and keep-alives; not `is_new` after an upgrade."""
         if not self._notifier.is_wanted:

@@ -36,6 +36,10 @@ def test_a_collector_reports_its_life(make_collector: Maker, tmp_path: Path) -> 
         collector = make_collector("", "--workers", "1", env=systemd.environment).start()
         assert systemd.wait("READY") == {"READY": "1", "STATUS": "Collecting"}
         assert systemd.wait("WATCHDOG") == {"WATCHDOG": "1"}
+        assert collector.status()["managed"]
+        refused = collector.cli("restart")
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "a service manager runs it" in refused.stderr
         assert collector.cli("reload").returncode == 0
         assert set(systemd.wait("RELOADING")) == {"RELOADING", "MONOTONIC_USEC"}
         assert systemd.wait("READY") == {"READY": "1"}
@@ -49,6 +53,17 @@ def test_a_collector_reports_its_life(make_collector: Maker, tmp_path: Path) -> 
         assert collector.stop() == 0
         stop = systemd.wait("STOPPING")
         assert int(stop["EXTEND_TIMEOUT_USEC"]) > 10_000_000
+
+
+def test_a_daemon_belongs_to_no_service_manager(make_collector: Maker, tmp_path: Path) -> None:
+    """A service in which `start` is called gets none of its notifications, and does not start it again."""
+    with FakeServiceManager(tmp_path / "notify", WATCHDOG_S) as systemd:
+        collector = make_collector("", "--workers", "1", env=systemd.environment)
+        assert collector.cli("start", "--bind", "127.0.0.1:0", "--workers", "1").returncode == 0
+        assert not collector.status()["managed"]
+        done = collector.cli("stop")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert not systemd.take()
 
 
 def test_a_writer_that_hangs_ends_the_keep_alives(make_collector: Maker, tmp_path: Path) -> None:

@@ -151,6 +151,19 @@ def test_a_restart_that_could_not_start_again_stops_nothing(tmp_path: Path, monk
     assert (asked, running.signals) == ([["127.0.0.1:9020", "[::1]:9021"]], [])
 
 
+def test_a_restart_is_left_to_the_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would start another collector beside ours; after a stop, too, which therefore names the remedy."""
+    running = FakeRunning()
+    FakeCollector(monkeypatch, {"bind": [], "managed": True}, running)
+    done = invoke(tmp_path, "restart")
+    assert str(done.exception).startswith("not restarted, and pid 7 goes on: a service manager runs it")
+    assert str(done.exception).endswith("use `systemctl restart` with its unit")
+    assert not running.signals
+    done = invoke(tmp_path, "stop")
+    assert (done.exit_code, done.stdout) == (0, "stopped (pid 7)\n")
+    assert "a service manager ran it, and may start it again" in done.stderr
+
+
 def test_a_collector_that_hangs_is_restarted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its addresses are not known then. A start that fails after the stop says that none runs."""
     running, asked = FakeRunning(), []
