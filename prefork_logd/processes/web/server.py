@@ -3,8 +3,8 @@
 Owns the bounds of a connection, and the order of the end. Does not know the application.
 
 uvicorn leaves to a proxy what this process has to do itself: a bound on connections (listener.py), bounds on the heads
-of requests (heads.py), on TLS handshakes (handshakes.py) and on the time of both (turns.py), a bound on the time of a
-client that does not read, and an end that does not wait for endless streams.
+and chunks of requests (heads.py), on TLS handshakes (handshakes.py) and on the time of both (turns.py), a bound on the
+time of a client that does not read, and an end that does not wait for endless streams.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import h11
 import pytest
 
-from prefork_logd.processes.web.heads import MOST_HEAD_LINES, BoundedHeads
+from prefork_logd.processes.web.heads import MOST_CHUNKS, MOST_HEAD_LINES, BoundedHeads
 
 START = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -30,3 +30,28 @@ def test_a_head_at_the_bound_is_read() -> None:
     data = connection.next_event()
     assert isinstance(data, h11.Data)
     assert bytes(data.data) == body
+
+
+def chunked(connection: BoundedHeads, chunks: int) -> bytes:
+    """Let a connection read a body of chunks of one byte; return the body."""
+    connection.receive_data(START + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * chunks + b"0\r\n\r\n")
+    assert isinstance(connection.next_event(), h11.Request)
+    body = b""
+    while isinstance(event := connection.next_event(), h11.Data):
+        body += event.data
+    return body
+
+
+def test_a_body_of_too_many_chunks_is_refused() -> None:
+    """Each costs as much as a request, however small it is."""
+    with pytest.raises(h11.RemoteProtocolError, match="too many chunks"):
+        chunked(BoundedHeads(), MOST_CHUNKS + 1)
+
+
+def test_the_chunks_of_each_body_count_by_themselves() -> None:
+    connection = BoundedHeads()
+    for _ in range(2):
+        assert chunked(connection, MOST_CHUNKS) == b"a" * MOST_CHUNKS
+        connection.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+        connection.send(h11.EndOfMessage())
+        connection.start_next_cycle()

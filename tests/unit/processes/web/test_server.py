@@ -120,6 +120,20 @@ def test_a_head_of_too_many_lines_is_refused(tmp_path: Path) -> None:
         assert served.get("/").text == "done"
 
 
+def test_a_body_of_too_many_chunks_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A megabyte of chunks of one byte would take 10 s, in which nobody else gets an answer."""
+    with serving(tmp_path, application=App) as served:
+        with connect(served) as sock:
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            sock.sendall(b"1\r\na\r\n" * (heads.MOST_CHUNKS + 1))
+            answer = b""
+            while part := sock.recv(1000):
+                answer += part
+            assert b"400 Bad Request" in answer
+        assert served.get("/").text == "done"
+    assert not caplog.records
+
+
 class StrangersTurns:
     """The application, whose requests wait for their turn as those of strangers do."""
 
