@@ -167,9 +167,9 @@ class Shipper:
                 return
             self._step()
         except StoreError as error:
-            self._fail(str(error))
+            self._fail(self._lock.missed or str(error))
         except OSError as error:
-            self._fail(file_problem(error))
+            self._fail(self._lock.missed or file_problem(error))
         except Exception as error:  # noqa: BLE001 - an error of a store must not be the end of its shipper
             self._fail(f"unexpected {describe_unexpected(error)}")
 

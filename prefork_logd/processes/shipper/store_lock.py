@@ -23,11 +23,25 @@ class StoreLock:
         self._path = path
         self._is_taken = False
 
+    @property
+    def missed(self) -> str:
+        """The problem if the journal has gone from its path; empty if it is there.
+
+        A store whose files went with it fails, too, with a remedy that would not help, such as to create them.
+        """
+        try:
+            self._path.parent.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            what = "is missing; if it or the state directory was moved, put it back; records wait in it meanwhile"
+            return f"{self._path.parent}: {what}"
+        except OSError:
+            pass  # Whatever is done there fails in the same way.
+        return ""
+
     def require_place(self) -> None:
         """Raise StoreError if the journal has gone: a store that is opened would make another state directory."""
-        if not self._path.parent.is_dir():
-            what = "is missing; if it or the state directory was moved, put it back; records wait in it meanwhile"
-            raise StoreError(f"{self._path.parent}: {what}")
+        if missed := self.missed:
+            raise StoreError(missed)
 
     def acquire(self) -> bool:
         """Acquire the lock, unless this process has it; return False if another process does. Raises StoreError."""

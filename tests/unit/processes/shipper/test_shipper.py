@@ -404,7 +404,14 @@ def test_a_store_is_not_opened_while_the_state_directory_is_away(
     opened = []
     monkeypatch.setattr(shippers, "make_store", lambda _: opened.append(1) or rig.store)
     (tmp_path / JOURNAL_DIRECTORY).rename(tmp_path / "moved")
-    rig.shipper._fail("its file has gone")
+
+    def fail() -> None:
+        raise StoreError("/state/records: No such file or directory; create it, or name another")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.shipper, "_step", fail)
+        rig.shipper._work()
+    assert "create it" not in rig.problem
     rig.work(5)
     assert "/journal: is missing; if it or the state directory was moved, put it back" in rig.problem
     assert not opened
