@@ -171,20 +171,39 @@ cdef enum:
     INTEGER_ROOM = 24        # octets that are written, of which the last ones may not count
 
 
+cdef inline uint8_t* spell_eight(uint8_t* to, uint32_t value) noexcept nogil:
+    """Write a number below 10**8 without zeros before it, with eight octets of room; return its end."""
+    cdef uint64_t digits = digits8(value)
+    # The last digit is written also if it is 0.
+    cdef int zeros = __builtin_ctzll(digits | <uint64_t> 1 << 56) // 8
+    digits = (digits | EIGHT_ZEROS) >> (8 * zeros)
+    memcpy(to, &digits, 8)
+    return to + 8 - zeros
+
+
+cdef inline uint8_t* spell_rest(uint8_t* to, uint32_t value) noexcept nogil:
+    """Write a number below 10**8 with all of its eight digits; return their end."""
+    cdef uint64_t digits = digits8(value) | EIGHT_ZEROS
+    memcpy(to, &digits, 8)
+    return to + 8
+
+
 cdef inline uint8_t* spell_integer(uint8_t* to, int64_t value) noexcept nogil:
     """Write an integer, with INTEGER_ROOM; return its end."""
-    cdef char[2 * INTEGER_ROOM] text
-    cdef uint64_t magnitude = <uint64_t> value
-    cdef int count
+    cdef uint64_t magnitude = <uint64_t> value, high
     if value < 0:
         magnitude = 0 - magnitude
-    count = spell(magnitude, text + INTEGER_ROOM)
-    if value < 0:
-        count += 1
-        text[INTEGER_ROOM - count] = 45
-    # More than needed: copying a fixed number takes no call.
-    memcpy(to, text + INTEGER_ROOM - count, INTEGER_ROOM)
-    return to + count
+        to[0] = 45
+        to += 1
+    if magnitude < 100_000_000:
+        return spell_eight(to, <uint32_t> magnitude)
+    high = magnitude // 100_000_000
+    if high < 100_000_000:
+        to = spell_eight(to, <uint32_t> high)
+    else:
+        to = spell_eight(to, <uint32_t> (high // 100_000_000))
+        to = spell_rest(to, <uint32_t> (high % 100_000_000))
+    return spell_rest(to, <uint32_t> (magnitude % 100_000_000))
 
 
 cdef inline bint put_integer(Out* out, int64_t value) noexcept nogil:

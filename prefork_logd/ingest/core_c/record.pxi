@@ -407,26 +407,26 @@ cdef inline bint put_slot(Fields* fields, Out* out, int slot) noexcept nogil:
     )
 
 
-cdef inline bint put_plain_slots(Fields* fields, Out* out, int slot, int end) noexcept nogil:
-    """Do what put_slots does, for fields of groups that are in `plain_groups`."""
+cdef inline bint put_plain_slots(Machine* m, Fields* fields, Out* out, int slot, int end) noexcept nogil:
+    """Do what put_slots does, for fields of groups that are in `plain_groups`: they are parts of the frame."""
     cdef Node* node
     cdef uint8_t* to
+    if not reserve(out, m.size + (end - slot) * (PREFIX_ROOM + SLACK + INTEGER_ROOM)):
+        return False
+    to = out.data + out.size
     while slot < end:
         node = fields.slot[slot]
-        if not reserve(out, PREFIX_ROOM + <size_t> node.size + SLACK + INTEGER_ROOM):
-            return False
-        to = out.data + out.size
         memcpy(to, PREFIXES[slot], PREFIX_ROOM)
         to += PREFIX_SIZES[slot]
+        slot += 1
         if node.kind == INT:
             to = spell_integer(to, node.value.integer)
         else:
             to[0] = 34
             copy_run(to + 1, node.value.text, node.size)
-            to[node.size + 1] = 34
             to += node.size + 2
-        out.size = to - out.data
-        slot += 1
+            to[-1] = 34
+    out.size = to - out.data
     return out.size <= fields.output_end
 
 
@@ -491,11 +491,11 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
         if not put(out, site.octets + site.size + site.before, site.json_size - site.before):
             return False
     elif fields.plain_groups & 1 << SITE:
-        if not put_plain_slots(fields, out, LEVELNO, MESSAGE) or not put_slot(fields, out, MESSAGE):
+        if not put_plain_slots(m, fields, out, LEVELNO, MESSAGE) or not put_slot(fields, out, MESSAGE):
             return False
         if fields.slot[MSG] != NULL and not put_slot(fields, out, MSG):
             return False
-        if not put_plain_slots(fields, out, PATHNAME, PROCESS):
+        if not put_plain_slots(m, fields, out, PATHNAME, PROCESS):
             return False
     elif not put_slots(fields, out, LEVELNO, PROCESS):
         return False
@@ -503,7 +503,7 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
         if not put(out, fields.origin.octets + fields.origin.size, fields.origin.json_size):
             return False
     elif fields.plain_groups & 1 << ORIGIN:
-        if not put_plain_slots(fields, out, PROCESS, TASKNAME):
+        if not put_plain_slots(m, fields, out, PROCESS, TASKNAME):
             return False
     elif not put_slots(fields, out, PROCESS, TASKNAME):
         return False

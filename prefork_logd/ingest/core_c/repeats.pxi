@@ -41,15 +41,21 @@ cdef enum:
     LAYOUTS = 8              # for each group; they differ by the service's Python, and by what came before and is shared
     UNFIT_LAYOUT = 8
 
+cdef struct Step:
+    # A part of a layout: octets that do not differ, and a value.
+    uint32_t fixed           # number of the octets; but for numbers, the last one is the value's opcode
+    uint32_t needed          # octets that must be there behind the value: the next step's and the beginning of its value
+    int32_t kind
+    int32_t slot             # of the value
+
 cdef struct Layout:
-    # The measure of a stretch: a number of octets, a value of a kind, a number of octets, ... and the last octets.
+    # The measure of a stretch: its steps, and octets that do not differ behind them.
     uint32_t first           # number of its first key; 0: the place is empty
     uint32_t last            # number of its last key
-    uint32_t count           # number of values whose length may differ
-    uint32_t[STRETCH_PAIRS + 1] fixed
-    uint32_t[STRETCH_PAIRS + 1] needed   # octets that must be there before each of the above is passed over
-    int[STRETCH_PAIRS] steps
-    int[STRETCH_PAIRS] slots # of the values whose length may differ
+    uint32_t count           # number of steps
+    uint32_t needed          # octets that must be there before the first value is read
+    uint32_t rest            # number of octets behind the last value
+    Step[STRETCH_PAIRS] steps
     uint8_t[STRETCH_BYTES] octets  # that do not differ, end to end
     bint is_direct           # whether read_by_layout can read it: each field that is stored has a value of its own
     uint32_t memo_start      # the memo's size before it
@@ -167,29 +173,32 @@ cdef inline void count_stretch(Stretch* stretch) noexcept nogil:
         CENSUS[stretch.group].met += 1
 
 
-cdef inline size_t read_step(const uint8_t* data, size_t at, size_t size, int step) noexcept nogil:
-    """Return the end of the value at `at`, which is taken for one of the step's kind; 0 if it cannot be one."""
+cdef inline size_t read_step(const uint8_t* data, size_t at, size_t size, int kind) noexcept nogil:
+    """Return the end of a value of this kind, which is at `at`, behind its opcode; 0 if it cannot be one.
+
+    A number begins with its opcode.
+    """
     cdef uint32_t length
     cdef const uint8_t* end
-    if at + 5 > size:
+    if at + 4 > size:
         return 0
-    if step == TEXT_STEP:
-        memcpy(&length, data + at + 1, 4)
+    if kind == TEXT_STEP:
+        memcpy(&length, data + at, 4)
         if length > STRETCH_BYTES:
             return 0
-        at += 5 + <size_t> length
-    elif step == NUMBER_STEP:
+        at += 4 + <size_t> length
+    elif kind == NUMBER_STEP:
         at += NUMBER_BYTES[data[at]]
-    elif step == COUNTED_STEP:
-        at += 2 + <size_t> data[at + 1]
-    elif step == LINE_STEP and size - at >= 32:
+    elif kind == COUNTED_STEP:
+        at += 1 + <size_t> data[at]
+    elif kind == LINE_STEP and size - at >= 32:
         length = newline16(data + at)
         if length == 16:
             length += newline16(data + at + 16)
         if length >= 24:
             return 0
         at += length + 1
-    elif step == LINE_STEP:
+    elif kind == LINE_STEP:
         length = 24 if size - at > 24 else <uint32_t> (size - at)
         end = <const uint8_t*> memchr(data + at, 10, length)
         if end == NULL:
@@ -205,34 +214,35 @@ cdef inline bint follow_layout(
     cdef const uint8_t* start = data + from_at
     cdef const uint8_t* at = start
     cdef const uint8_t* end = data + frame_size
+    cdef const Step* step = &layout.steps[0]
+    cdef const Step* last = step + layout.count
     cdef uint64_t mixed = layout.first
-    cdef uint32_t index, length
+    cdef uint32_t length
     cdef size_t place
-    cdef int step
-    if end - at < <ptrdiff_t> layout.needed[0]:
+    if end - at < <ptrdiff_t> layout.needed:
         return False
-    for index in range(layout.count):
-        at += layout.fixed[index]
-        step = layout.steps[index]
-        if step == TEXT_STEP:
-            memcpy(&length, at + 1, 4)
+    while step < last:
+        at += step.fixed
+        if step.kind == TEXT_STEP:
+            memcpy(&length, at, 4)
             if length > STRETCH_BYTES:
                 return False
-            at += 5 + <size_t> length
-        elif step == NUMBER_STEP:
+            at += 4 + <size_t> length
+        elif step.kind == NUMBER_STEP:
             at += NUMBER_BYTES[at[0]]
-        elif step == COUNTED_STEP:
-            at += 2 + <size_t> at[1]
+        elif step.kind == COUNTED_STEP:
+            at += 1 + <size_t> at[0]
         else:
-            place = read_step(data, at - data, frame_size, step)
+            place = read_step(data, at - data, frame_size, step.kind)
             if place == 0:
                 return False
             at = data + place
-        if end - at < <ptrdiff_t> layout.needed[index + 1]:
+        if end - at < <ptrdiff_t> step.needed:
             return False
         # There are so many octets before: the shortest of these keys has four letters.
         mixed = ((mixed << 29 | mixed >> 35) ^ load8(at - 8)) * 0x9E3779B97F4A7C15ULL
-    at += layout.fixed[layout.count]
+        step += 1
+    at += layout.rest
     if at - start > STRETCH_BYTES:
         return False
     size[0] = at - start
@@ -240,9 +250,10 @@ cdef inline bint follow_layout(
     return True
 
 
-cdef inline bint may_fit(int slot, int step) noexcept nogil:
-    """Tell whether a value of this step may fit its field. Of the counted ones, read_by_layout takes texts alone."""
-    return (step == NUMBER_STEP or step == LINE_STEP) == ((1 << slot & INTEGERS) != 0)
+cdef inline bint may_fit(int slot, uint8_t opcode) noexcept nogil:
+    """Tell whether a value with this opcode may fit its field, and read_by_layout reads it."""
+    cdef bint is_text = opcode == 0x58 or opcode == 0x55
+    return opcode != 0x8A and is_text == ((1 << slot & INTEGERS) == 0)
 
 
 cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
@@ -251,9 +262,10 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
     cdef size_t at = m.at, fixed, start, used = 0
     cdef size_t memo = m.memory.memo_end
     cdef uint32_t group = FLAT[key].group
-    cdef int step
-    cdef uint32_t index, stored = 0
+    cdef int kind
+    cdef uint32_t stored = 0
     cdef uint8_t opcode
+    cdef Step* step = layout.steps
     layout.first = layout.last = key
     layout.count = layout.pairs = layout.cost = layout.unfit = 0
     layout.is_direct = True
@@ -274,34 +286,36 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
         if at + 4 > m.size:
             return False
         opcode = data[at]
-        step = NO_STEP
+        kind = NO_STEP
         if opcode == 0x58:  # BINUNICODE
-            step = TEXT_STEP
+            kind = TEXT_STEP
         elif opcode == 0x4E:  # NONE
             at += 1
         elif NUMBER_BYTES[opcode]:
-            step = NUMBER_STEP
+            kind = NUMBER_STEP
         elif opcode == 0x4C or opcode == 0x49:  # LONG, INT
-            step = LINE_STEP
+            kind = LINE_STEP
         elif opcode == 0x8A or opcode == 0x55:  # LONG1, SHORT_BINSTRING
-            step = COUNTED_STEP
+            kind = COUNTED_STEP
         elif opcode == 0x68 and data[at + 1] >= m.memory.memo_end:  # BINGET, of something in this stretch
             layout.is_direct = False
             at += 2
         else:
             return False
-        if step != NO_STEP:
+        if kind != NO_STEP:
+            start += kind != NUMBER_STEP
             if layout.count == STRETCH_PAIRS or start - m.at > STRETCH_BYTES:
                 return False
-            layout.fixed[layout.count] = <uint32_t> (start - fixed)
-            layout.steps[layout.count] = step
-            layout.slots[layout.count] = FLAT[key].slot
-            memcpy(layout.octets + used, data + fixed, start - fixed)
-            used += start - fixed
+            step.fixed = <uint32_t> (start - fixed)
+            step.kind = kind
+            step.slot = FLAT[key].slot
+            memcpy(layout.octets + used, data + fixed, step.fixed)
+            used += step.fixed
+            step += 1
             layout.count += 1
             stored |= 1 << FLAT[key].slot
-            layout.is_direct = layout.is_direct and may_fit(FLAT[key].slot, step)
-            at = fixed = read_step(data, at, m.size, step)
+            layout.is_direct = layout.is_direct and may_fit(FLAT[key].slot, opcode)
+            at = fixed = read_step(data, start, m.size, kind)
             if at == 0:
                 return False
         if at + 2 > m.size or at - m.at > STRETCH_BYTES:
@@ -315,29 +329,39 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
         if not key or FLAT[key].group != group:
             break
         layout.last = key
-    layout.fixed[layout.count] = <uint32_t> (at - fixed)
-    for index in range(layout.count):
-        layout.needed[index] = layout.fixed[index] + 5
-    layout.needed[layout.count] = layout.fixed[layout.count] + 2
-    memcpy(layout.octets + used, data + fixed, at - fixed)
+    layout.rest = <uint32_t> (at - fixed)
+    memcpy(layout.octets + used, data + fixed, layout.rest)
+    settle_needs(layout)
     layout.memo_count = <uint32_t> memo - layout.memo_start
     layout.is_direct = layout.is_direct and stored == (SITE_STORED if group == SITE else ORIGIN_SLOTS)
     return layout.count > 0 and memo <= 256
 
 
+cdef void settle_needs(Layout* layout) noexcept nogil:
+    """Set the numbers of octets that must be there, so that no look at what follows is needed before it is read."""
+    cdef uint32_t needed = layout.rest + 2
+    cdef uint32_t index = layout.count
+    cdef bint is_text
+    cdef Step* step
+    while index:
+        index -= 1
+        step = &layout.steps[index]
+        is_text = step.kind == TEXT_STEP or step.kind == COUNTED_STEP
+        step.needed = needed if needed > <uint32_t> SLACK or not is_text else SLACK
+        # A number has five octets at most, as many as the opcode and the length of a text.
+        needed = step.fixed + 5
+    layout.needed = needed
+
+
 cdef inline bint same_layout(const Layout* one, const Layout* other) noexcept nogil:
     cdef size_t index
-    cdef size_t size = 0
-    if one.first != other.first or one.count != other.count:
+    cdef size_t size = one.rest
+    if one.first != other.first or one.count != other.count or one.rest != other.rest:
+        return False
+    if one.memo_start != other.memo_start or memcmp(one.steps, other.steps, one.count * sizeof(Step)):
         return False
     for index in range(one.count):
-        if one.steps[index] != other.steps[index]:
-            return False
-    if one.memo_start != other.memo_start or memcmp(one.fixed, other.fixed, (one.count + 1) * sizeof(uint32_t)):
-        return False
-    for index in range(one.count):
-        size += one.fixed[index]
-    size += one.fixed[one.count]
+        size += one.steps[index].fixed
     return memcmp(one.octets, other.octets, size) == 0
 
 
@@ -372,62 +396,68 @@ cdef bint read_by_layout(Machine* m, Fields* fields, Layout* layout) noexcept no
     cdef const uint8_t* at = m.data + m.at
     cdef const uint8_t* end = m.data + m.size
     cdef const uint8_t* octets = layout.octets
+    cdef const Step* step = &layout.steps[0]
+    cdef const Step* last = step + layout.count
     cdef Node* node = m.memory.stack + m.top
-    cdef uint32_t index, size, number
-    cdef uint64_t long_number = 0
-    cdef uint8_t opcode
+    cdef uint32_t size, number
+    cdef uint64_t word, value = 0
     cdef bint is_plain = True
-    cdef int look, step
+    cdef int look
     cdef long cost = layout.cost, lines = 0
-    if end - at < <ptrdiff_t> layout.needed[0]:
+    if end - at < <ptrdiff_t> layout.needed:
         return False
-    for index in range(layout.count):
-        size = layout.fixed[index]
+    while step < last:
+        size = step.fixed
         if not same_run(at, octets, size):
             return False
         at += size
         octets += size
-        step = layout.steps[index]
-        # There are five octets at least (`needed`).
-        opcode = at[0]
-        memcpy(&number, at + 1, 4)
-        if step == NUMBER_STEP:
-            if not NUMBER_BYTES[opcode]:
+        # There are four octets at least behind an opcode (`needed`), and five of a number.
+        memcpy(&number, at, 4)
+        if step.kind == TEXT_STEP or step.kind == COUNTED_STEP:
+            word = TEXT
+            size = number
+            at += 4
+            if step.kind == COUNTED_STEP:
+                word = OCTETS
+                size = number & 0xFF
+                at -= 3
+            if end - at < <ptrdiff_t> (<uint64_t> size + step.needed):
                 return False
-            # Only BININT has a sign, and all bits.
-            set_node(node, INT, 0, 0, <uint64_t> <int64_t> <int32_t> (number & NUMBER_BITS[opcode]))
-            at += NUMBER_BYTES[opcode]
-        elif step == LINE_STEP:
-            # I00 and I01 are no numbers.
-            if (opcode != 0x4C and opcode != 0x49) or end - at <= NUMBER_LINE or (opcode == 0x49 and at[1] == 48):
-                return False
-            size = <uint32_t> read_number_line(at + 1, &long_number)
-            if size == 0:
-                return False
-            set_node(node, INT, 0, 0, long_number)
-            at += 1 + size
-            lines += 1
-        else:
-            if step == TEXT_STEP:
-                size = number
-                at += 5
-            else:
-                size = at[1]
-                at += 2
-            if opcode != (0x58 if step == TEXT_STEP else 0x55) or size > STRETCH_BYTES or end - at < <ptrdiff_t> size:
-                return False
-            look = look_within(at, size, end - at)
-            if look & INVALID:
-                return False
-            is_plain = is_plain and look == PLAIN and size and end - at >= <ptrdiff_t> (size + SLACK)
-            set_node(node, TEXT if step == TEXT_STEP else OCTETS, look, size, <uint64_t> <size_t> at)
-            cost += size
+            if not size or not is_plain_run(at, size):
+                is_plain = False
+                look = look_at(at, size)
+                if look & INVALID:
+                    return False
+                word |= <uint64_t> look << 8
+            word |= <uint64_t> size << 32
+            value = <uint64_t> <size_t> at
             at += size
-        if end - at < <ptrdiff_t> layout.needed[index + 1]:
-            return False
-        fields.slot[layout.slots[index]] = node
+            cost += size
+        elif step.kind == NUMBER_STEP:
+            word = INT
+            size = NUMBER_BYTES[at[0]]
+            memcpy(&number, at + 1, 4)
+            # Only BININT has a sign, and all bits.
+            value = <uint64_t> <int64_t> <int32_t> (number & NUMBER_BITS[at[0]])
+            at += size
+            if not size or end - at < <ptrdiff_t> step.needed:
+                return False
+        else:
+            word = INT
+            # I00 and I01 are no numbers.
+            if end - at < NUMBER_LINE or (at[0] == 48 and octets[-1] == 0x49):
+                return False
+            size = <uint32_t> read_number_line(at, &value)
+            at += size
+            lines += 1
+            if not size or end - at < <ptrdiff_t> step.needed:
+                return False
+        write_words(node, word, value)
+        fields.slot[step.slot] = node
         node += 1
-    size = layout.fixed[layout.count]
+        step += 1
+    size = layout.rest
     if not same_run(at, octets, size) or m.lines_left < lines:
         return False
     m.at = at + size - m.data

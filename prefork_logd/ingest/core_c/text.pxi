@@ -74,6 +74,16 @@ cdef extern from *:
     #endif
     }
 
+    static inline int all16(octets16_t marked) {
+    #ifdef __SSE2__
+        return __builtin_ia32_pmovmskb128((char __attribute__((vector_size(16)))) marked) == 0xffff;
+    #else
+        uint64_t halves[2];
+        memcpy(halves, &marked, 16);
+        return (halves[0] & halves[1]) == UINT64_MAX;
+    #endif
+    }
+
     /* Return the number of octets before the first one that is marked; 16 if none is. */
     static inline unsigned int first16(octets16_t marked) {
     #ifdef __SSE2__
@@ -93,10 +103,10 @@ cdef extern from *:
     /* Compare octets, most often 10 to 60. */
     static inline int same_run(const uint8_t *one, const uint8_t *other, size_t size) {
         if (size >= 16) {
-            octets16_t differ = load16(one + size - 16) ^ load16(other + size - 16);
-            for (; size > 16; size -= 16, one += 16, other += 16)
-                differ |= load16(one) ^ load16(other);
-            return !any16(differ != 0);
+            octets16_t same = (load16(one) == load16(other)) & (load16(one + size - 16) == load16(other + size - 16));
+            for (; size > 32; size -= 16)
+                same &= load16(one + size - 32) == load16(other + size - 32);
+            return all16(same);
         }
         if (size >= 8) {
             uint64_t a, b, c, d;
