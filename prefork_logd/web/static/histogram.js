@@ -117,7 +117,8 @@ export class Histogram {
       span.style.left = `${left}px`;
       spans.push(span);
     }
-    this.axis.replaceChildren(...spans, h("span", { class: "scale" }, `max ${most.toLocaleString("en")} / ${slotName(slot_s)}`));
+    const scale = this.total ? h("span", { class: "scale" }, `max ${most.toLocaleString("en")} / ${slotName(slot_s)}`) : "";
+    this.axis.replaceChildren(...spans, scale);
   }
 
   description() {
