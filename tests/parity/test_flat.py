@@ -98,6 +98,15 @@ def test_a_key_that_comes_twice_is_python_s(core):
             assert pickle.loads(twice)[again[0]] in ("later", 2)
 
 
+@pytest.mark.parametrize("power", range(19))
+def test_integers_of_every_number_of_digits(core, power):
+    """They are written in parts of eight digits, so the borders of the parts count."""
+    for size in (10**power - 1, 10**power, 10**power + 1, 7 * 10**power, 2**63 - 1):
+        for value in (size, -size, -size - 1):
+            body = pickle.dumps(value, 1).removesuffix(b".")
+            assert sides.agree(core, frame([*GOOD, ("x", "X", False, body, False)])), value
+
+
 def test_more_keys_than_are_remembered(core):
     """A stream of ever new keys changes no line, neither of its own records nor of others'."""
     for number in range(6_000):
