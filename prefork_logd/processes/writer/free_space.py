@@ -11,6 +11,7 @@ stores themselves, still find some space.
 from __future__ import annotations
 
 import math
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from prefork_logd.config.settings import Settings
+    from prefork_logd.system.disk import Space
 
 MEASURE_EVERY_S = 1.0
 """Other programs fill disks, too; this process measures earlier if it wrote half of the room itself."""
@@ -67,9 +69,9 @@ class FreeSpace:
         room: float = math.inf
         for directory in {self._state_dir, *directories}:
             try:
-                free, wanted = measure_space(directory, self._min_free_bytes)
+                free, wanted = self._measure_disk(directory)
             except OSError:
-                # It was moved, or its disk fails. An append to a file that is open may still work.
+                # The state directory was moved, or a disk fails. An append to a file that is open may still work.
                 is_known = False
                 continue
             if free < wanted and not state:
@@ -91,3 +93,17 @@ class FreeSpace:
             )  # fmt: skip
         elif before == DiskState.STOPPED != state:
             LOGGER.warning("disks have room again; clients go on")
+
+    def _measure_disk(self, directory: str) -> Space:
+        """Return the space of the disk that a directory is on. Raises OSError.
+
+        A removed directory of an output is made again by the next append: its disk is that of the one above.
+        """
+        while True:
+            try:
+                return measure_space(directory, self._min_free_bytes)
+            except FileNotFoundError:
+                above = os.path.dirname(directory)  # noqa: PTH120 - a str
+                if directory in (self._state_dir, above):
+                    raise
+                directory = above

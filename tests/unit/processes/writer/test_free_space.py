@@ -35,8 +35,10 @@ class Rig:
 
     def _measure(self, directory: str, least: int) -> Space:
         self.measured.append(directory)
+        if directory not in self.free:
+            raise FileNotFoundError(directory)
         if self.free[directory] < 0:
-            raise OSError("it is gone")
+            raise OSError("it fails")
         return Space(self.free[directory], least)
 
     def _wake(self) -> None:
@@ -92,6 +94,24 @@ def test_a_full_disk_that_cannot_be_measured_is_not_one_with_room(rig: Rig) -> N
     assert rig.state is DiskState.STOPPED
     rig.free["/state"] = 1000
     assert rig.may_append()
+
+
+def test_a_removed_directory_does_not_keep_clients_waiting(rig: Rig) -> None:
+    """People remove a directory of logs to make room: the append makes it again, on the disk of the one above."""
+    rig.free = {"/": 10, "/state": 1000, "/logs": 10}
+    assert not rig.may_append()
+    del rig.free["/logs"]
+    assert not rig.may_append()
+    rig.free["/"] = 1000
+    assert rig.may_append()
+
+
+def test_a_state_directory_that_was_moved_is_not_measured_above(rig: Rig) -> None:
+    """Nothing is made at its path, so the disk of the directory above does not count."""
+    rig.free = {"/": 1000, "/state": 10, "/logs": 1000}
+    assert not rig.may_append()
+    del rig.free["/state"]
+    assert not rig.may_append()
 
 
 def test_disks_are_measured_when_half_of_the_room_is_used(rig: Rig) -> None:
