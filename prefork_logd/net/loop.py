@@ -84,6 +84,8 @@ class Loop:
         self._handlers: dict[int, Handler] = {}
         self._again: deque[Handler] = deque()
         self._soon: tuple[deque[Handler], deque[Handler]] = (deque(), deque())
+        self._ends_with_soon = False
+        """Whether this turn has passed over handlers of `soon`, and ends with one of them."""
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._running = False
@@ -114,7 +116,10 @@ class Loop:
         self._again.append(handler)
 
     def soon(self, handler: Handler, *, first: bool) -> None:
-        """Give a handler the next turn, before all handlers that are ready then; those with `first` before others."""
+        """Give a handler the next turn, before all handlers that are ready then; those with `first` before others.
+
+        While those with `first` make each turn long, the others take turns with the handlers of `again`.
+        """
         self._soon[not first].append(handler)
 
     @property
@@ -165,6 +170,10 @@ class Loop:
                 if self.is_long:
                     break
                 early.popleft().ready(SOON)
+        self._ends_with_soon = bool(self._soon[1]) and not self._ends_with_soon
+        if self._ends_with_soon:
+            self._again.appendleft(self._soon[1].popleft())
+            waiting += 1
         for fd, flags in events:
             handler = handlers.get(fd)
             if handler is not None:

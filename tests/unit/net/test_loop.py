@@ -226,3 +226,28 @@ def test_turns_that_are_requested_soon_end_with_a_long_turn(loop: Loop, monkeypa
     assert seen == ["one", "waiting"]
     loop.turn(0)
     assert seen == ["one", "waiting", "other"]
+
+
+def test_turns_that_are_requested_soon_are_not_passed_over_for_ever(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While others come first in each turn, and make it long, the rest takes turns with those that wait."""
+    now_s = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(module, "TURN_S", 0.5)
+    seen: list[str] = []
+
+    def work(name: str) -> None:
+        seen.append(name)
+        now_s[0] += 1
+
+    rest = [Recorder(lambda _, name=name: work(name)) for name in ("one", "other")]  # type: ignore[misc]
+    for handler in rest:
+        loop.soon(handler, first=False)
+    for name in ("waiting", "later"):
+        loop.again(Recorder(lambda _, name=name: work(name)))  # type: ignore[misc]
+    for _ in range(4):
+        loop.soon(Recorder(lambda _: work("first")), first=True)
+        loop.turn(0)
+    assert seen == ["first", "one", "first", "waiting", "first", "other", "first", "later"]
+    assert [handler.events for handler in rest] == [[ENDED], [ENDED]]
