@@ -19,6 +19,8 @@ except ImportError:
     from threading import get_ident  # noqa: F401
 
 PY2 = sys.version_info[0] == 2
+if PY2:
+    from inspect import getmro
 TEXT = type(u"")
 HAS_FORK_HOOKS = hasattr(os, "register_at_fork")
 getpid = os.getpid
@@ -49,6 +51,11 @@ def is_in_event_loop():
         return events is not None and events._get_running_loop() is not None
     except Exception:  # noqa: BLE001 - an asyncio that is being imported, or a replaced one
         return False
+
+
+def bases_of(kind):
+    """Return a class and its bases; the old classes of Python 2 have no `__mro__`."""
+    return getmro(kind) if PY2 else kind.__mro__
 
 
 def octets(value):

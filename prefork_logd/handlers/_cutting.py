@@ -48,7 +48,7 @@ def cut_record(attributes, max_bytes, protocol):
     _drop_attributes(attributes)
     for _ in range(3):
         sizes = dict((name, _size(value)) for name, value in attributes.items() if name != TRUNCATED)
-        share = _share(sizes, room - sum(len(name) + 4 for name in sizes))
+        share = _share(sizes, room - sum(len(text_of(name)) + 4 for name in sizes))
         large = [name for name, size in sizes.items() if size > share]
         for name in large:
             attributes[name] = _cut(attributes[name], max(share, _LEAST), name)

@@ -88,6 +88,9 @@ class Options(object):
         self.literal = None if self.port is None else literal_addresses(self.host, self.port)
         """The host's addresses if they need no name service; None otherwise, and for a Unix socket."""
 
+    # Errors about a wrong argument name the class that the service has called.
+    __init__.__qualname__ = "SocketHandler.__init__"
+
 
 def checked(name, value):
     """Return an argument that may also be set later, by its name. Raises ValueError if it has no such meaning."""

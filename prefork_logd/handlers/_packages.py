@@ -5,8 +5,8 @@ Imports none of these packages: a class is known by its name and its module's. R
 from __future__ import absolute_import, division
 
 import collections
+import functools
 import sys
-import types
 from itertools import islice
 
 from ._compat import TEXT, text_of
@@ -140,6 +140,10 @@ def _read_cookies(value):
     return dict((text_of(getattr(one, "name", one)), HIDDEN) for one in islice(value, _MOST_COOKIES))
 
 
+def _read_cookie(value):
+    return {text_of(value.name): HIDDEN}
+
+
 def _read_split_url(value):
     url = value.geturl()
     return shown(url if isinstance(url, (str, TEXT)) else url.decode("utf-8", "replace"))
@@ -149,16 +153,27 @@ def _read_split_url(value):
 
 
 def _read_werkzeug_proxy(value):
-    """Return what a proxy stands for just now, such as the request; the text of one without, or of a function's."""
+    """Return what a proxy stands for just now, such as the request; of one that stands for nothing the text."""
     for name in ("_LocalProxy__wrapped", "_LocalProxy__local"):
         try:
             finds = object.__getattribute__(value, name)
-            # A function may ask a database: that of Flask-Login for the user.
-            if type(finds) is not types.FunctionType:
-                return value._get_current_object()
-        except (AttributeError, RuntimeError):
+        except AttributeError:
             continue
+        if not _finds_context(finds):
+            return describe_unevaluated(value)
+        try:
+            return value._get_current_object()
+        except RuntimeError:
+            break
     return describe_object(value)
+
+
+def _finds_context(finds):
+    """Return whether a proxy looks into a context; another function may ask a database, as Flask-Login's does."""
+    if type(finds) is functools.partial:
+        finds = finds.func
+    is_context = type(finds).__name__ == "ContextVar" or type(finds).__module__ == "werkzeug.local"
+    return is_context or getattr(finds, "__module__", None) in ("flask.globals", "werkzeug.local")
 
 
 def _read_django_proxy(value):
@@ -197,17 +212,21 @@ NAMED = (
     (("starlette", "HTTPConnection"), _read_request),
     (("werkzeug", "Headers"), read_pairs),
     (("email", "Message"), read_pairs),
+    (("rfc822", "Message"), read_pairs),
     (("httpx", "Cookies"), _read_cookies),
     (("http", "CookieJar"), _read_cookies),
     (("http", "BaseCookie"), _read_cookies),
     (("cookielib", "CookieJar"), _read_cookies),
     (("Cookie", "BaseCookie"), _read_cookies),
+    (("http", "Cookie"), _read_cookie),
+    (("cookielib", "Cookie"), _read_cookie),
     (("urllib", "ParseResult"), _read_split_url),
     (("urllib", "SplitResult"), _read_split_url),
     (("urllib", "ParseResultBytes"), _read_split_url),
     (("urllib", "SplitResultBytes"), _read_split_url),
     (("urlparse", "ParseResult"), _read_split_url),
     (("urlparse", "SplitResult"), _read_split_url),
+    (("urllib3", "Url"), shown),
     (("werkzeug", "LocalProxy"), _read_werkzeug_proxy),
     (("django", "LazyObject"), _read_django_proxy),
 )

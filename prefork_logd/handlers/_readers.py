@@ -13,7 +13,7 @@ import re
 import types
 from itertools import islice
 
-from ._compat import PY2, TEXT, text_of
+from ._compat import PY2, TEXT, bases_of, text_of
 from ._fields import STRUCTURES, Fields
 from ._packages import FIRST_ITEMS, NAMED, SMALL_ARRAY, describe_first, is_lazy_proxy, read_lazy_proxy, read_pairs
 from ._texts import HIDDEN, Shortened, class_name, root_and_name, shown
@@ -49,7 +49,7 @@ def reader_of(kind):
 
 def _find_reader(kind):
     """Return a class's reader: as a secret, a member, a class, by name, by declared fields, by base, or by text."""
-    bases = kind.__mro__
+    bases = bases_of(kind)
     if _SECRET.match(kind.__name__) and BaseException not in bases:
         return _hide
     names = frozenset(root_and_name(base) for base in bases)

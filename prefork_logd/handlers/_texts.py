@@ -6,15 +6,15 @@ from __future__ import absolute_import, division
 
 import re
 
-from ._compat import PY2, text_of
+from ._compat import PY2, bases_of, text_of
 
 HIDDEN = u"**********"
 """In the place of a secret."""
-# From "://" on, so that each stretch of a text is tried once, however long the text is.
-_PASSWORD_IN_URL = re.compile(u"(://[^\\s/?#:@]*):[^\\s/?#@]+@")
+# From "://" on, so that each stretch of a text is tried once, however long the text is. A password may have "@".
+_PASSWORD_IN_URL = re.compile(u"(://[^\\s/?#:@]*):[^\\s/?#@]*(?:@[^\\s/?#@,]*)*@")
 # The URL of a cluster may have a user for each host: "postgresql://u:p@a,v:q@b/db".
 _HOSTS = re.compile(u"://[^\\s/?#,]*,[^\\s/?#]*")
-_LATER_PASSWORD = re.compile(u"(,[^:@,]*):[^@,]+@")
+_LATER_PASSWORD = re.compile(u"(,[^:@,]*):[^@,]*(?:@[^@,]*)*@")
 # Names are bounded, so that none is tried at each of many places.
 _SECRET_IN_QUERY = re.compile(
     u"([?&;][\\w.%-]{0,40}(?:passw|pwd|secret|token|credential|api[_-]?key|access[_-]?key|signature)[\\w.%-]{0,40}=)"
@@ -36,7 +36,7 @@ class Shortened(object):
 def describe_object(value):
     """Return an object's class and its text."""
     text = shown(value)
-    found = {u"__class__": class_name(_class_of(value)), u"text": text}
+    found = {u"__class__": class_name(class_of(value)), u"text": text}
     if type(text) is Shortened:
         found[u"text"] = text.data
         return Shortened(found)
@@ -64,7 +64,8 @@ def _hide_later_passwords(hosts):
     return _LATER_PASSWORD.sub(u"\\1:***@", hosts.group(0))
 
 
-def _class_of(value):
+def class_of(value):
+    """Return an object's class: of one of Python 2's old classes that one, which type() does not."""
     return value.__class__ if PY2 and type(value).__name__ == "instance" else type(value)
 
 
@@ -80,4 +81,4 @@ def root_and_name(kind):
 
 def has_base(kind, root, name):
     """Return whether a class is the one of this name, in a module of this root, or a subclass."""
-    return (root, name) in [root_and_name(base) for base in kind.__mro__]
+    return (root, name) in [root_and_name(base) for base in bases_of(kind)]

@@ -12,7 +12,7 @@ from ._clock import monotonic
 from ._compat import text_of
 from ._fields import Fields
 from ._readers import REST, reader_of
-from ._texts import Shortened, describe_object
+from ._texts import Shortened, class_of, describe_object
 from ._usual import PLAIN_IDS, read_one
 
 CUT, CYCLE = u"<truncated>", u"<cycle>"
@@ -141,7 +141,7 @@ class Reading(object):
                 replaced = value
             if replaced is not value:
                 return self._plain(replaced)
-        read = reader_of(kind)
+        read = reader_of(class_of(value))
         found = describe_object(value) if read is None else read(value)
         if type(found) is Shortened:
             self.note()

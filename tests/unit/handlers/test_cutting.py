@@ -110,3 +110,14 @@ def test_a_hundred_thousand_attributes_take_no_longer_than_they_are() -> None:
     assert (found["msg"], found["name"], found["a number 000009000"]) == ("m", "shop", 9_000)
     assert found["..."] == 90_000
     assert found["prefork_logd.truncated"] == ["extra"]
+
+
+@pytest.mark.parametrize("name", [1, None, (1, 2)])
+def test_a_record_with_an_attribute_whose_name_is_no_text_is_cut(name: Any) -> None:
+    made = record("m")
+    made.__dict__[name] = "x" * 3_000_000
+    data = make_pickle(made, None, MOST)
+    found = pickle.loads(data)
+    assert MOST * 0.9 < len(data) <= MOST
+    assert found["msg"] == "m"
+    assert len(found["prefork_logd.truncated"]) == 1

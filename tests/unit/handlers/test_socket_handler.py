@@ -56,3 +56,9 @@ def test_wrong_arguments_are_refused(wrong: dict[str, Any]) -> None:
     """The constructor alone raises."""
     with pytest.raises(ValueError, match=r"overflow|key"):
         SocketHandler("127.0.0.1", 1, **wrong)
+
+
+@pytest.mark.parametrize("given", [{}, {"host": "127.0.0.1", "port": 1, "limit": 1}], ids=["missing", "unknown"])
+def test_errors_about_arguments_name_the_handler(given: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=r"^SocketHandler\.__init__\(\) .*('host'|'limit')"):
+        SocketHandler(**given)
