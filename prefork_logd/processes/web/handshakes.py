@@ -6,11 +6,14 @@ A handshake takes about a millisecond with a key of an elliptic curve, and sever
 every handshake that has received something in one turn of its loop: those of 250 connections of one peer would keep a
 visitor waiting. Here they go on in Turns (turns.py), in which the addresses alternate. asyncio would also give each
 connection its memory and OpenSSL's state at once; here it gets them in its first turn.
+
+asyncio.sslproto is not documented. With a Python in which it is another, the import of this module raises ImportError.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from asyncio.sslproto import SSLProtocol
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +30,19 @@ HANDSHAKE_S = 10
 allows 60 s."""
 _FIRST_BYTES = 4096
 """A client's first message is about 2,000 bytes long."""
+
+
+def _check_base() -> None:
+    """Raise ImportError if SSLProtocol is not a class that a PacedHandshake can derive from."""
+    if not issubclass(SSLProtocol, asyncio.BufferedProtocol):
+        raise ImportError("SSLProtocol is not an asyncio.BufferedProtocol")  # noqa: TRY004 - of the import
+    try:
+        inspect.signature(SSLProtocol).bind(None, None, None, None, server_side=True, ssl_handshake_timeout=HANDSHAKE_S)
+    except TypeError as error:
+        raise ImportError(f"SSLProtocol: {error}") from error
+
+
+_check_base()
 
 
 class Application(Protocol):

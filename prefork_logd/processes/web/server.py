@@ -19,12 +19,16 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from prefork_logd.errors import ProcessError
-from prefork_logd.processes.web.handshakes import Entrance, PacedHandshake
 from prefork_logd.processes.web.heads import BoundedHeads
 from prefork_logd.processes.web.listener import Admission, Listener, client_of
 from prefork_logd.processes.web.turns import Turns
 from prefork_logd.web.guard import Guard
 from prefork_logd.web.request_turns import EARLIER
+
+try:
+    from prefork_logd.processes.web import handshakes
+except ImportError:  # with this Python they go asyncio's own way
+    handshakes = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import socket
@@ -140,14 +144,16 @@ def _make_protocol(settings: WebSettings) -> type[_BoundedProtocol]:
 
 def _encrypt(config: uvicorn.Config) -> None:
     """Let the connections of a server go through TLS in turns, in place of asyncio's way, if it has a certificate."""
-    context, config.ssl = config.ssl, None
-    if context is None:
+    context = config.ssl
+    if context is None or handshakes is None:
         return
-    turns, make_application = Turns(), config.http_protocol_class
+    turns, make_application, config.ssl = Turns(), config.http_protocol_class, None
 
-    def make(**given: Any) -> Entrance:
+    def make(**given: Any) -> handshakes.Entrance:
         loop = asyncio.get_running_loop()
-        return Entrance(lambda: PacedHandshake(loop, make_application(**given), context, turns), turns)
+        return handshakes.Entrance(
+            lambda: handshakes.PacedHandshake(loop, make_application(**given), context, turns), turns
+        )
 
     config.http_protocol_class = make  # type: ignore[assignment]
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
 import contextlib
+import importlib
 import socket
 import ssl
+import sys
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from prefork_logd.processes.web import handshakes, turns
+from prefork_logd.processes.web import handshakes, server, turns
 from prefork_logd.processes.web.handshakes import Entrance, PacedHandshake
 from prefork_logd.processes.web.turns import Turns
 from tests.support.certificates import SLOW, make_certificate
@@ -191,3 +194,35 @@ def test_only_public_methods_of_asyncio_are_overridden() -> None:
     theirs = {name for base in PacedHandshake.__mro__[1:] for name in vars(base)}
     assert names & theirs <= {"connection_made", "connection_lost", "buffer_updated", "max_size"}
     assert issubclass(PacedHandshake, asyncio.BufferedProtocol)
+
+
+class WithoutBuffer(asyncio.Protocol):
+    """A base that is given its bytes."""
+
+
+class WithOtherArguments(asyncio.BufferedProtocol):
+    """A base that is made in another way."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, context: ssl.SSLContext) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("base", [None, WithoutBuffer, WithOtherArguments])
+def test_the_page_is_served_with_a_python_that_has_another_class(
+    base: type | None, tmp_path: Path, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In asyncio's own way."""
+    name = handshakes.__name__
+    with monkeypatch.context() as other:
+        if base is None:
+            other.delattr(asyncio.sslproto, "SSLProtocol")
+        else:
+            other.setattr(asyncio.sslproto, "SSLProtocol", base)
+        other.delitem(sys.modules, name)
+        with pytest.raises(ImportError):
+            importlib.import_module(name)
+    monkeypatch.setattr(server, "handshakes", None)
+    toml = f'[web]\ncertificate = "{certificate[0]}"\nkey = "{certificate[1]}"'
+    trust = ssl.create_default_context(cafile=certificate[0])
+    with serving(tmp_path, toml, App) as served, served.client(verify=trust) as client:
+        assert client.get("/").text == "done"
