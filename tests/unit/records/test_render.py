@@ -14,6 +14,7 @@ from prefork_logd.records.render import (
     TextTemplate,
     asctime,
     encode_marked_in_python,
+    escape_json_in_python,
     render_json,
     render_rejected,
     unescape,
@@ -65,6 +66,13 @@ def test_dangerous_characters_are_escaped_in_json(code):
     assert list(stored["extra"].items()) == [(character, [character * 2])] or 0xD800 <= code < 0xE000
     if code >= 0x7F:
         assert f'"a\\u{code:04x}b"' in line
+
+
+@pytest.mark.parametrize("code", [code for code in DANGEROUS if 0x7F <= code < 0xD800 or code > 0xDFFF], ids=hex)
+def test_each_dangerous_character_is_escaped_without_the_compiled_core(code):
+    """Also if the line has no other one."""
+    line = f'{{"message":"a{chr(code)}b"}}'
+    assert escape_json_in_python(line.encode()) == f'{{"message":"a\\u{code:04x}b"}}'.encode()
 
 
 @pytest.mark.parametrize("code", HARMLESS, ids=hex)
