@@ -31,8 +31,12 @@ _NAME = re.compile(r"commits-([0-9a-f]{16})\.journal")
 
 def room_to_begin(directory: Path) -> int:
     """Return the size of the file that the next writer begins in a directory, in bytes. Raises OSError."""
-    sizes = [path.stat().st_size for path in directory.glob("commits-*.journal")]
-    return max(GROWTH_BYTES, *sizes, 0)
+    needed = GROWTH_BYTES
+    for path in directory.glob("commits-*.journal"):
+        # A writer at work may replace its file meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            needed = max(needed, path.stat().st_size)
+    return needed
 
 
 class Journal:

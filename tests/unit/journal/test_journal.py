@@ -44,6 +44,14 @@ def test_nothing_is_committed_at_first(tmp_path: Path) -> None:
     assert (tmp_path / "journal").stat().st_mode & 0o777 == 0o700
 
 
+def test_a_file_that_goes_while_room_is_measured(tmp_path: Path) -> None:
+    """A writer at work replaces its file: a restart is not refused for that."""
+    assert module.room_to_begin(tmp_path / "none") == module.GROWTH_BYTES
+    (tmp_path / "commits-0000000000000007.journal").write_bytes(bytes(module.GROWTH_BYTES + 1))
+    (tmp_path / "commits-0000000000000008.journal").symlink_to("gone")
+    assert module.room_to_begin(tmp_path) == module.GROWTH_BYTES + 1
+
+
 def test_the_last_commit_is_recovered(tmp_path: Path) -> None:
     """Files, batches and sessions are as the last commit said, however often it is recovered."""
     journal = begun(tmp_path)
