@@ -77,6 +77,7 @@ class PidLock:
         """Return the lock that this process took before it executed another program."""
         lock = cls(path)
         lock.fd = fd
+        lock._lacks_pid = not os.fstat(fd).st_size
         os.set_inheritable(fd, False)
         return lock
 

@@ -68,6 +68,9 @@ def test_a_full_disk_does_not_prevent_the_lock(tmp_path: Path, monkeypatch: pyte
     lock.complete()
     assert path.read_text() == f"{os.getpid()}\n"
     os.truncate(path, 0)
+    pid_lock.PidLock.adopt(path, lock.fd).complete()
+    assert path.read_text() == f"{os.getpid()}\n", "not written after an upgrade"
+    os.truncate(path, 0)
     lock.close()
     with pid_lock.PidLock(path) as other:
         assert other.was_stale
