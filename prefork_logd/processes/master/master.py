@@ -310,6 +310,7 @@ class Master:
         if child.kind is Kind.WORKER and not child.is_inherited:
             supervisor.rebalancer.level()
         if child is supervisor.writer:
+            self._shutdown.announce()
             supervisor.adjust_shippers()
             for page_problem in supervisor.adjust_page():
                 LOGGER.error("%s", page_problem)

@@ -97,6 +97,11 @@ class Shutdown:
             self._hurry()
         self.advance()
 
+    def announce(self) -> None:
+        """Let the writer use the space that is kept free, if the collector stops; also one that begins meanwhile."""
+        if self.has_begun and (channel := self._supervisor.writer.channel) is not None:
+            channel.send(Stopping())
+
     def _begin_draining(self, *, fast: bool) -> None:
         self._supervisor.is_stopping = True
         LOGGER.info("stopping: reading what clients have sent" if not fast else "stopping fast")
@@ -106,8 +111,7 @@ class Shutdown:
         for worker in self._supervisor.all_workers():
             _cancel_timer(worker)
             self._supervisor.apply_event(worker, Event.STOP)
-        if (channel := self._supervisor.writer.channel) is not None:
-            channel.send(Stopping())
+        self.announce()
         self._supervisor.page.stop(fast=fast)
         self._supervisor.alerts.stop(fast=fast)
         # Workers can only end while a writer takes their lines, so an upgrade still has to start its writer.

@@ -13,7 +13,7 @@ from prefork_logd.config.values import MOST_WORKERS
 from prefork_logd.errors import ExitStatus
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.command_socket import Request
-from prefork_logd.ipc.messages import Configured, Drain, Ready, Retire, Settled, StatusReport
+from prefork_logd.ipc.messages import Configured, Drain, Ready, Retire, Settled, StatusReport, Stopping
 from prefork_logd.ipc.scoreboard import WRITER_SLOT, Field
 from prefork_logd.processes.master import master, supervisor
 from prefork_logd.processes.master.child import Child, Kind
@@ -163,6 +163,21 @@ def test_a_child_that_dies_fails_a_start_and_nothing_else(
     assert run.failures == ([] if late else ["worker 1 was ended by SIGKILL before it was ready"])
     assert run.supervisor.is_stopping != late
     assert (run.master._shutdown.exit_status is ExitStatus.FAILURE) != late
+
+
+def test_a_writer_that_begins_during_a_stop_may_use_the_last_space(run: Run) -> None:
+    """The last one has died, or an upgrade has replaced it: the lines that were read would be lost on a full disk."""
+    run.start()
+    run.master.apply_event(run.supervisor.writer, Event.EXITED)
+    run.master.apply_event(run.supervisor.writer, Event.DUE)
+    run.make_ready(run.supervisor.writer)
+    assert Stopping() not in messages(run.supervisor.writer)
+    run.master._shutdown.begin(fast=False)
+    assert messages(run.supervisor.writer).count(Stopping()) == 1
+    run.master.apply_event(run.supervisor.writer, Event.EXITED)
+    run.master.apply_event(run.supervisor.writer, Event.DUE)
+    run.make_ready(run.supervisor.writer)
+    assert messages(run.supervisor.writer).count(Stopping()) == 1
 
 
 def test_messages_reach_their_parts_and_descriptors_are_closed(run: Run) -> None:
