@@ -2,6 +2,8 @@
 
 import gc
 import os
+import re
+import time
 from collections.abc import Generator
 
 import hypothesis
@@ -9,6 +11,10 @@ import pytest
 
 from prefork_logd.errors import ConfigError
 from prefork_logd.ingest import core
+
+_SECONDS = re.compile(r"(?<!\d)\d{10}(?!\d)")
+"""A number that may be a time in seconds since 1970."""
+_DAY_S = 86_400
 
 
 def pytest_configure() -> None:
@@ -25,10 +31,16 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse the address of an object in the name of a test: processes that share the tests would disagree on it."""
+    """Refuse the address of an object, and the present time, in the name of a test.
+
+    Processes that share the tests would disagree on it.
+    """
+    now = time.time()
     for item in items:
         if " at 0x" in item.nodeid:
             raise pytest.UsageError(f"{item.nodeid}: give the parameter an id without an address")
+        if any(abs(int(number) - now) < _DAY_S for number in _SECONDS.findall(item.nodeid)):
+            raise pytest.UsageError(f"{item.nodeid}: give the parameter an id without the present time")
 
 
 def pytest_collection_finish() -> None:
