@@ -224,5 +224,6 @@ def test_many_patterns_cost_little_more_than_a_few() -> None:
             best = min(best, time.thread_time() - start)
         return best
 
-    # A loop over the patterns takes 3.4 times as long for all as for one.
-    assert least_s(DEFAULT_KEYS) < 2.5 * least_s(DEFAULT_KEYS[:1])
+    patterns = [f"*{kind}{what}*" for kind in ("secret", "token", "cookie", "signature") for what in "abcdefghijklmnop"]
+    # A loop over the patterns takes 10 times as long for all as for one.
+    assert least_s(patterns) < 5 * least_s(patterns[:1])
