@@ -1,7 +1,7 @@
 """Finds out, while a collector runs, whether the next one can start in its place.
 
-Owns the obstacles that a start can meet after the stop. Does not stop or start anything, and leaves nothing behind. The
-steps themselves are in start.py.
+Owns the obstacles that a start can meet after the stop. Does not stop or start anything, and leaves nothing behind
+but the directories of new Unix sockets. The steps themselves are in start.py.
 """
 
 from __future__ import annotations

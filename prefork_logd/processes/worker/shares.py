@@ -72,7 +72,7 @@ class Shares:
 
         One that only the length of this turn keeps from its share does not wait behind those that wait: thousands of
         noisy connections make every turn long. The connections of a noisy address come behind others, also if they have
-        used little.
+        used little; while others make every turn long, they alternate with those that wait.
         """
         if self._addresses.ahead_s(connection.peer) <= 0:
             self._loop.soon(connection, first=True)
