@@ -345,3 +345,18 @@ def test_rejects_that_cannot_be_written_hold_up_nobody(disk: Disk, make_collecto
         wait_for(collector.rejected, "later ones are noted again")
     assert messages(collector.records(str(path))) == [f"good {number}" for number in range(50)]
     assert collector.stop() == 0
+
+
+def test_a_directory_of_lines_that_is_removed_makes_room(tmp_path: Path, make_collector: Maker) -> None:
+    """Clients that wait for free space go on, and the directory is made again."""
+    with mounted(tmp_path / "disk", "size=64m") as disk:
+        path = disk.path / "logs" / "all.jsonl"
+        collector = make_collector(f'[[output]]\npath = "{path}"\n', "--workers", "1").start()
+        disk.fill(leave_bytes=1_200_000)
+        (disk.path / "filler").rename(path.with_name("old.jsonl"))
+        with collector.connect() as sock:
+            sock.sendall(frames(["one"]))
+            wait_for(lambda: collector.status()["low_space"], "clients wait")
+            shutil.rmtree(path.parent)
+            wait_for(lambda: path.exists() and '"message":"one"' in path.read_text(), "clients go on")
+        assert collector.stop() == 0
