@@ -6,8 +6,10 @@ from __future__ import absolute_import, division
 
 import logging
 import sys
+from itertools import count
 
 from ._compat import text_of
+from ._texts import free_name
 
 OWN_ATTRIBUTES = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime"}
 """The names of a LogRecord's own attributes."""
@@ -39,11 +41,9 @@ def spread_message(attributes, message):
 
 def spread(attributes, fields):
     """Add fields to the attributes, none in another's place."""
+    numbers = count(2)
     for key, value in fields.items():
-        name = text_of(key)
-        while name in attributes:
-            name += "_"
-        attributes[name] = value
+        attributes[free_name(text_of(key), attributes, numbers)] = value
 
 
 def spread_extra(attributes):

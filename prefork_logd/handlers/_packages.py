@@ -7,10 +7,10 @@ from __future__ import absolute_import, division
 import collections
 import functools
 import sys
-from itertools import islice
+from itertools import count, islice
 
 from ._compat import TEXT, text_of
-from ._texts import HIDDEN, MOST_TEXT, Shortened, class_name, describe_object, describe_unevaluated, shown
+from ._texts import HIDDEN, MOST_TEXT, Shortened, class_name, describe_object, describe_unevaluated, free_name, shown
 
 SMALL_ARRAY, FIRST_ITEMS = 100, 10
 """An array of at most so many items is read as a whole; of a larger one so many items."""
@@ -68,12 +68,10 @@ def _read_frame(value):
 
 
 def _distinct(names):
-    """Return names of which none occurs twice: later ones get an underscore."""
-    found, seen = [], set()
+    """Return names of which none occurs twice: later ones get an underscore, or a number."""
+    found, seen, numbers = [], set(), count(2)
     for name in names:
-        distinct = name
-        while distinct in seen:
-            distinct = text_of(distinct) + u"_"
+        distinct = name if name not in seen else free_name(text_of(name), seen, numbers)
         seen.add(distinct)
         found.append(distinct)
     return found

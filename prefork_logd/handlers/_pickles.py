@@ -7,12 +7,14 @@ from __future__ import absolute_import, division
 import gc
 import logging
 import traceback
+from itertools import count
 
 from ._compat import PY2, TEXT, text_of
 from ._cutting import TRUNCATED, add_truncated, cut_record
 from ._exceptions import describe_exceptions
 from ._messages import OWN_ATTRIBUTES, spread_extra, spread_message
 from ._pickler import NAMES_CLASS, dump_plain, make_pickler
+from ._texts import free_name
 from ._usual import PLAIN_IDS, PLAIN_KINDS, read_usual
 from ._values import Reading
 
@@ -177,14 +179,12 @@ def _make_plain(attributes, default, done=()):
 
     Except for those in `done`.
     """
-    reading = Reading(default)
+    reading, numbers = Reading(default), count(2)
     for name, value in list(attributes.items()):
         key = name
         if id(type(name)) not in PLAIN_IDS:
             del attributes[name]
-            key = text_of(name)
-            while key in attributes:
-                key += "_"
+            key = free_name(text_of(name), attributes, numbers)
             attributes[key] = value
         if id(type(value)) in PLAIN_IDS or key in done:
             continue

@@ -33,6 +33,17 @@ class Shortened(object):
         self.data = data
 
 
+def free_name(name, taken, numbers):
+    """Return a name that is not taken: this one, or with underscores, or with the next of `numbers` behind it.
+
+    With the same iterator of numbers each one is tried once, so that thousands of equal names take no square of time.
+    """
+    for suffix in (u"", u"_", u"__"):
+        if name + suffix not in taken:
+            return name + suffix
+    return next(found for found in (u"%s_%d" % (name, number) for number in numbers) if found not in taken)
+
+
 def describe_object(value):
     """Return an object's class and its text."""
     text = shown(value)

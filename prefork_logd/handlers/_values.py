@@ -6,13 +6,13 @@ a class is read stands in _readers.py. docs/values.md describes the result.
 from __future__ import absolute_import, division
 
 import collections
-from itertools import islice
+from itertools import count, islice
 
 from ._clock import monotonic
 from ._compat import text_of
 from ._fields import Fields
 from ._readers import REST, reader_of
-from ._texts import Shortened, class_of, describe_object
+from ._texts import Shortened, class_of, describe_object, free_name
 from ._usual import PLAIN_IDS, read_one
 
 CUT, CYCLE = u"<truncated>", u"<cycle>"
@@ -89,9 +89,10 @@ class Reading(object):
 
     def _items(self, values):
         result = []
-        for place, value in enumerate(values):
+        # All at once: another thread may change it meanwhile.
+        for place, value in enumerate(list(islice(values, self._left + 1))):
             if self._left <= 0:
-                result.append({REST: len(values) - place})
+                result.append({REST: max(len(values) - place, 1)})
                 self.note()
                 break
             self._left -= 1
@@ -99,15 +100,15 @@ class Reading(object):
         return result
 
     def _object(self, values):
-        result = {}
-        # All at once: another thread may change it meanwhile.
+        result, numbers = {}, count(2)
+        # As above.
         for key, value in list(islice(values.items(), self._left + 1)):
             if self._left <= 0:
                 result[REST] = len(values) - len(result) + max(_rest_of(values) - 1, 0)
                 self.note()
                 break
             self._left -= 1
-            name = key if id(type(key)) in PLAIN_IDS else text_of(key)[:_MOST_KEY]
+            name = key if id(type(key)) in PLAIN_IDS else free_name(text_of(key)[:_MOST_KEY], result, numbers)
             result[name] = value if id(type(value)) in PLAIN_IDS else self._at(text_of(name), value)
         return result
 

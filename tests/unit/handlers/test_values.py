@@ -171,3 +171,28 @@ def test_keys_are_plain_too() -> None:
 )
 def test_values_of_the_standard_library(value: object, expected: object) -> None:
     assert read(value) == expected
+
+
+def test_keys_with_the_same_text_are_all_kept() -> None:
+    class Same:
+        def __str__(self) -> str:
+            return "same"
+
+    found = Reading().attribute("x", {Same(): number for number in range(5)})
+    assert found == {"same": 0, "same_": 1, "same__": 2, "same_2": 3, "same_3": 4}
+
+
+@pytest.mark.parametrize("kind", [list, set, collections.deque])
+def test_values_that_change_while_they_are_read_are_kept(kind: Any) -> None:
+    """As another thread would change them."""
+    values: Any = kind()
+    add = values.add if kind is set else values.append
+
+    class Growing:
+        def __str__(self) -> str:
+            add(len(values))
+            return "grown"
+
+    add(Growing())
+    add(Growing())
+    assert [found["text"] for found in Reading().attribute("x", values)] == ["grown", "grown"]
