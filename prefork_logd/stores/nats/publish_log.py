@@ -118,9 +118,13 @@ class PublishLog:
         return self._ranges.get(first)
 
     def begin(self, base: int) -> None:
-        """Begin an empty log: everything before `base` is settled."""
+        """Begin an empty log, and make its directory: everything before `base` is settled. Raises StoreError."""
         self._ranges.clear()
         self.base, self.is_new = base, False
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot write it: {describe_refusal(error)}") from error
         self._rewrite()
 
     def cut(self, ranges: Iterable[PublishedRange]) -> None:
@@ -167,7 +171,6 @@ class PublishLog:
         beside = self._path.with_name(f"{self._path.name}.new")
         entries = [PublishedRange(self.base, self.base), *self]
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 with open(fd, "wb", closefd=False) as file:

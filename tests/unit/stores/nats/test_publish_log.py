@@ -197,6 +197,19 @@ def test_the_file_stays_short(log: PublishLog, path: Path, monkeypatch: pytest.M
     assert read(path) == (300, False, [(300, 304, 0, 0)])
 
 
+def test_a_directory_that_was_moved_is_not_made_again(log: PublishLog, path: Path) -> None:
+    """It may be the state directory, and a new one would be in its way back; the log goes on when it is back."""
+    cut(log, 3)
+    path.parent.rename(path.parent.with_name("moved"))
+    log.close()
+    with pytest.raises(StoreError, match="cannot write it: No such file or directory"):
+        cut(log, 4)
+    assert not path.parent.exists()
+    path.parent.with_name("moved").rename(path.parent)
+    cut(log, 5)
+    assert read(path) == (100, False, [(100, 103, 0, 0), (103, 107, 0, 0), (107, 112, 0, 0)])
+
+
 def test_only_its_owner_may_read_it(log: PublishLog, path: Path) -> None:
     """Whatever the umask is."""
     assert path.stat().st_mode & 0o077 == 0
