@@ -18,6 +18,16 @@ class Fields(object):
         self.get = get
 
 
+class Items(object):
+    """Pairs of keys and values of a mapping, which its code gives one by one, and how many there are."""
+
+    __slots__ = ("count", "pairs")
+
+    def __init__(self, pairs, count):
+        self.pairs = pairs
+        self.count = count
+
+
 def _read_dataclass(value):
     return Fields(_shown_fields(type(value)), lambda name: getattr(value, name))
 

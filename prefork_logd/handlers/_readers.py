@@ -11,10 +11,9 @@ import collections
 import datetime as dt
 import re
 import types
-from itertools import islice
 
 from ._compat import PY2, TEXT, bases_of, text_of
-from ._fields import STRUCTURES, Fields
+from ._fields import STRUCTURES, Fields, Items
 from ._packages import FIRST_ITEMS, NAMED, SMALL_ARRAY, describe_first, is_lazy_proxy, read_lazy_proxy, read_pairs
 from ._texts import HIDDEN, Shortened, class_name, root_and_name, shown
 
@@ -25,15 +24,12 @@ except ImportError:
 
 _SECRET = re.compile(r"^(?:Secret.*|.*Secret(?:Str|Bytes|Value)?|Passwords?|Credentials?|Authorization)$")
 _MOST_BYTES = 1 << 16
-_MOST_KEYS = 10000
-REST = u"..."
-"""The key of the number of values that were left out."""
 _MOST_KINDS = 1000
 _kinds = {}  # id of a class: the class, which is kept so that the id is its own, and its reader
 
 
 def reader_of(kind):
-    """Return the function that makes simpler data of an object of this class, or a Fields; None if there is none."""
+    """Return the function that makes simpler data of an object of this class, Fields or Items; None without one."""
     known = _kinds.get(id(kind))  # not by the class: its metaclass may have a __hash__ that raises
     if known is not None:
         return known[1]
@@ -114,12 +110,7 @@ def _read_dict(value):
 
 
 def _read_mapping(value):
-    found = dict((key, value[key]) for key in islice(value, _MOST_KEYS))
-    missing = len(value) - len(found)
-    if len(found) < _MOST_KEYS or missing <= 0:
-        return found
-    found[REST] = missing
-    return Shortened(found)
+    return Items(((key, value[key]) for key in value), len(value))
 
 
 def _read_bytes(value):

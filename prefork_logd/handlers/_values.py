@@ -10,13 +10,15 @@ from itertools import count, islice
 
 from ._clock import monotonic
 from ._compat import text_of
-from ._fields import Fields
-from ._readers import REST, reader_of
+from ._fields import Fields, Items
+from ._readers import reader_of
 from ._texts import Shortened, class_of, describe_object, free_name
 from ._usual import PLAIN_IDS, read_one
 
 CUT, CYCLE = u"<truncated>", u"<cycle>"
 """In the place of a value that was left out; a value within itself."""
+REST = u"..."
+"""The key of the number of values that were left out."""
 _SEQUENCE_IDS = frozenset(map(id, (list, tuple, set, frozenset, collections.deque)))
 MOST_VALUES = 10000
 _LEAST_VALUES = 100
@@ -107,10 +109,24 @@ class Reading(object):
                 result[REST] = len(values) - len(result) + max(_rest_of(values) - 1, 0)
                 self.note()
                 break
-            self._left -= 1
-            name = key if id(type(key)) in PLAIN_IDS else free_name(text_of(key)[:_MOST_KEY], result, numbers)
-            result[name] = value if id(type(value)) in PLAIN_IDS else self._at(text_of(name), value)
+            self._pair(result, key, value, numbers)
         return result
+
+    def _mapping(self, items):
+        """Read pairs that the code of a class gives, as long as there is time for it."""
+        result, numbers = {}, count(2)
+        for key, value in items.pairs:
+            if self._left <= 0 or self._is_late():
+                result[REST] = max(items.count - len(result), 1)
+                self.note()
+                break
+            self._pair(result, key, value, numbers)
+        return result
+
+    def _pair(self, result, key, value, numbers):
+        self._left -= 1
+        name = key if id(type(key)) in PLAIN_IDS else free_name(text_of(key)[:_MOST_KEY], result, numbers)
+        result[name] = value if id(type(value)) in PLAIN_IDS else self._at(text_of(name), value)
 
     def _at(self, name, value):
         """Return plain data for a value within the one that is being read."""
@@ -149,6 +165,8 @@ class Reading(object):
             found = found.data
         if type(found) is Fields:
             return self._fields(found)
+        if type(found) is Items:
+            return self._mapping(found)
         return self._plain(found if type(found) is not kind else describe_object(value))
 
     def _fields(self, fields):

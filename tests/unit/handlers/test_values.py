@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import collections
+import collections.abc
 import datetime as dt
 import decimal
 import enum
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from prefork_logd.handlers import _values
 from prefork_logd.handlers._values import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def read(value: object, default: Any = None) -> Any:
@@ -196,3 +200,26 @@ def test_values_that_change_while_they_are_read_are_kept(kind: Any) -> None:
     add(Growing())
     add(Growing())
     assert [found["text"] for found in Reading().attribute("x", values)] == ["grown", "grown"]
+
+
+def test_a_mapping_whose_code_takes_long_keeps_its_first_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that reads each value from a disk would."""
+    now = [0.0]
+    monkeypatch.setattr(_values, "monotonic", lambda: now[0])
+
+    class Slow(collections.abc.Mapping):  # type: ignore[type-arg]
+        def __getitem__(self, key: int) -> int:
+            now[0] += 0.01
+            return key
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(len(self)))
+
+        def __len__(self) -> int:
+            return 3_000
+
+    reading = Reading()
+    found = reading.attribute("x", Slow())
+    assert reading.truncated == ["x"]
+    assert 5 < len(found) < 15
+    assert found["..."] == 3_000 - (len(found) - 1)
