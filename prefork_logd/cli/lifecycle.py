@@ -212,18 +212,19 @@ def _rehearse(settings: Settings) -> None:
     if running is None:
         return
     running.close()
+    who = f"pid {running.pid}" if running.pid else "the collector in another pid namespace"
     status, held = _status_of(settings), None
     if status.get("managed"):
         raise ProcessError(
-            f"not restarted, and pid {running.pid} goes on: a service manager runs it, and would start another one "
-            "besides; use `systemctl restart` with its unit"
+            f"not restarted, and {who} goes on: a service manager runs it, and would start another one besides; "
+            "use `systemctl restart` with its unit"
         )
     if status:
         held = status["bind"] + status.get("page", {}).get("bind", []) + status.get("metrics", {}).get("bind", [])
     try:
         require_start(settings, held)
     except LogdError as error:
-        raise ProcessError(f"not restarted, and pid {running.pid} goes on: {error}", error.exit_status) from error
+        raise ProcessError(f"not restarted, and {who} goes on: {error}", error.exit_status) from error
 
 
 def _stop(settings: Settings) -> int | None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class FakeRunning(Running):
     """A master that ends, or does not, when it is asked to."""
 
-    def __init__(self, *, ends: bool = True) -> None:
-        super().__init__(7)
+    def __init__(self, *, ends: bool = True, pid: int = 7) -> None:
+        super().__init__(pid)
         self.signals: list[signal.Signals] = []
         self._ends = ends
 
@@ -149,6 +149,15 @@ def test_a_restart_that_could_not_start_again_stops_nothing(tmp_path: Path, monk
     done = invoke(tmp_path, "restart")
     assert str(done.exception) == "not restarted, and pid 7 goes on: the disk is full; make room"
     assert (asked, running.signals) == ([["127.0.0.1:9020", "[::1]:9021"]], [])
+
+
+def test_a_restart_of_a_collector_without_a_pid_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs in a container: it has no number that would mean anything here."""
+    FakeCollector(monkeypatch, {"bind": [], "managed": True}, FakeRunning(pid=0))
+    done = invoke(tmp_path, "restart")
+    assert str(done.exception).startswith(
+        "not restarted, and the collector in another pid namespace goes on: a service"
+    )
 
 
 def test_a_restart_is_left_to_the_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
