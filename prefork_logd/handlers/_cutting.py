@@ -19,6 +19,9 @@ _MARK = 64
 _MARKS = 4096
 _LEAST = 256
 _TRACEBACK_HEAD = 0.25
+_INTEGERS = (int, type(1 << 64))
+_MOST_BITS = 4096
+"""To make the text of a longer integer takes the square of its length; newer Pythons refuse it."""
 _FIELDS = {
     "msg": u"message",
     "exc_text": u"exc_text",
@@ -98,6 +101,8 @@ def _cut(value, room, name=None):
         return _cut_object(value, room - _MARK)
     if type(value) not in PLAIN_KINDS:
         return _cut_items(list(value), room - _MARK)
+    if isinstance(value, _INTEGERS) and value.bit_length() > _MOST_BITS:
+        return u"(an integer of %d bits)" % value.bit_length()
     return _cut_text(text_of(value), room, 0.5)
 
 
