@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.query.filters import Filters
-from prefork_logd.query.language import parse
+from prefork_logd.query.language import MOST_DEPTH, MOST_TERMS, parse
 from prefork_logd.query.lasting import Lasting, make_lasting
 from prefork_logd.stores.parquet.search import open_search
 from tests.support.parquet_store import JOURNAL, make_store
@@ -74,3 +74,10 @@ def test_records_of_the_future_stay_and_later_ones_are_left_out(
     search = write(*later)
     assert len(found(search, q, since, None)) > len(before)
     assert found(search, lasting.q, since, lasting.until) == before
+
+
+@pytest.mark.parametrize("q", ["(" * MOST_DEPTH + "here" + ")" * MOST_DEPTH, " ".join(["here"] * MOST_TERMS)])
+def test_a_query_as_large_as_one_may_be_ends_now(write: Callable[..., ParquetSearch], q: str) -> None:
+    """With one more condition it would be refused whenever its link is opened."""
+    search = write(("here one", NOW - 5, NOW - 5), ("here two", NOW + 50, NOW - 4))
+    assert make_lasting(search, q, Filters(since=NOW - 60, tree=parse(q, now=NOW)), NOW) == Lasting(q, NOW)
