@@ -425,7 +425,7 @@ cdef inline bint put_plain_slots(Machine* m, Fields* fields, Out* out, int slot,
             to[0] = 34
             copy_run(to + 1, node.value.text, node.size)
             to += node.size + 2
-            to[-1] = 34
+            (to - 1)[0] = 34
     out.size = to - out.data
     return out.size <= fields.output_end
 

@@ -318,7 +318,8 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
             at = fixed = read_step(data, start, m.size, kind)
             if at == 0:
                 return False
-        if at + 2 > m.size or at - m.at > STRETCH_BYTES:
+        # A BINPUT may follow, and `layout.octets` has room for it, too.
+        if at + 2 > m.size or at + 2 - m.at > STRETCH_BYTES:
             return False
         if data[at] == 0x71:
             if data[at + 1] != memo:
@@ -446,7 +447,7 @@ cdef bint read_by_layout(Machine* m, Fields* fields, Layout* layout) noexcept no
         else:
             word = INT
             # I00 and I01 are no numbers.
-            if end - at < NUMBER_LINE or (at[0] == 48 and octets[-1] == 0x49):
+            if end - at < NUMBER_LINE or (at[0] == 48 and (octets - 1)[0] == 0x49):
                 return False
             size = <uint32_t> read_number_line(at, &value)
             at += size
