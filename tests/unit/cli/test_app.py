@@ -108,7 +108,7 @@ def test_a_complaint_names_the_program(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
 def test_a_verb_shows_the_flags_that_mean_something(name: str) -> None:
-    """An address to listen on belongs to the verbs that listen, check that, or send there."""
+    """An address to listen on belongs to the verbs that listen, and to the one that checks it."""
     shown = CliRunner().invoke(cli, [name, "--help"]).stdout
-    assert ("--bind ADDR" in shown) is (name in {"run", "start", "restart", "check", "send"})
+    assert ("--bind ADDR" in shown) is (name in {"run", "start", "restart", "check"})
     assert "--state-dir DIR" in shown or name == "take-over"
