@@ -344,7 +344,7 @@ def serving(server: Server, scratch: Path | None = None, warm_up_records: int = 
 def _await_start(live: Live) -> None:
     """Wait until the server is idle: some processes of it still load their modules when the first records are stored.
 
-    It is the rate of a server that has started which is measured. One that is never idle is waited for a few seconds.
+    The benchmarks measure servers that have started. A server that is never idle gets a few seconds.
     """
 
     def idle() -> bool:

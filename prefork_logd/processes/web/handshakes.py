@@ -1,4 +1,4 @@
-"""Lets TLS handshakes take turns: a peer that opens many of them delays nobody else for long.
+"""Lets TLS handshakes take turns: the others wait only briefly beside a peer that opens many.
 
 Owns when a handshake begins and goes on, and how long it may take. Does not know certificates or requests.
 
