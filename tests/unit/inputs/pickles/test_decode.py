@@ -159,11 +159,14 @@ def test_the_rest_is_counted(protocol):
 )
 @pytest.mark.parametrize("protocol", [1, 2, 4])
 def test_the_keys_of_a_large_dict_leave_room_for_their_values(make, least, protocol):
-    """First keys with their values and the number of the others, whatever the keys are."""
-    found = decode(pickle.dumps({"msg": "m", "map": {make(n): n for n in range(26_000)}, "n": 1}, protocol))
+    """First keys with their values and the number of the others, whatever the keys are.
+
+    As many as can be read without the compiled core: a key of bytes takes ten opcodes.
+    """
+    found = decode(pickle.dumps({"msg": "m", "map": {make(n): n for n in range(19_000)}, "n": 1}, protocol))
     assert (found["n"], found.truncated) == (1, ["map"])
     left = found["map"].pop("...")
-    assert left == 26_000 - len(found["map"])
+    assert left == 19_000 - len(found["map"])
     assert len(found["map"]) >= least
     whole = [n for n, value in enumerate(found["map"].values()) if value == n]
     assert len(whole) >= len(found["map"]) - 1
