@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,9 +12,11 @@ from click.testing import CliRunner
 
 from prefork_logd.cli import lifecycle, status
 from prefork_logd.cli.main import cli
+from prefork_logd.config.load import loads
 from prefork_logd.errors import ProcessError
 from prefork_logd.ipc.command_socket import EndQuestion
 from prefork_logd.processes.master import rehearsal
+from prefork_logd.processes.master.shutdown import LONGEST_STOP_S
 from prefork_logd.system.running import Running
 
 if TYPE_CHECKING:
@@ -28,12 +31,14 @@ class FakeRunning(Running):
     def __init__(self, *, ends: bool = True, pid: int = 7) -> None:
         super().__init__(pid)
         self.signals: list[signal.Signals] = []
+        self.waited_s = 0.0
         self._ends = ends
 
     def send_signal(self, number: signal.Signals) -> None:
         self.signals.append(number)
 
     def wait(self, timeout_s: float) -> bool:
+        self.waited_s += timeout_s
         return self._ends and timeout_s > 0
 
 
@@ -129,10 +134,14 @@ def test_stop_asks_by_sigterm_and_waits(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_stop_that_takes_too_long_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the time that it had."""
-    FakeCollector(monkeypatch, {}, FakeRunning(ends=False))
+    running = FakeRunning(ends=False)
+    FakeCollector(monkeypatch, {}, running)
+    monkeypatch.setattr(lifecycle, "time", SimpleNamespace(monotonic=lambda: running.waited_s))
     done = invoke(tmp_path, "stop")
     assert isinstance(done.exception, ProcessError)
-    assert "pid 7 has not ended after" in str(done.exception)
+    limit_s = loads("").limits.drain_timeout_s + LONGEST_STOP_S
+    assert f"pid 7 has not ended after {limit_s:g} s;" in str(done.exception)
+    assert running.waited_s == pytest.approx(limit_s)
 
 
 def test_a_restart_that_could_not_start_again_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
