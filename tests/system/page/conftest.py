@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, BrowserContext
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
+"""The same browser; the first one has no windows, and needs half the time of a processor."""
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), "")
 FLAGS = ("--no-sandbox", "--disable-background-networking", "--disable-component-update")
 
 
