@@ -13,7 +13,7 @@ from tests.support.strategies import bounded
 
 
 @pytest.mark.slow
-@settings(bounded, max_examples=60)
+@settings(bounded, max_examples=30)
 @given(filters)
 def test_every_filter_finds_what_the_matcher_finds(found, wanted):
     """Lines, their order, counts and histogram, whatever is combined."""
