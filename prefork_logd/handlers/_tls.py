@@ -23,6 +23,8 @@ _MOST_FLIGHTS = 8
 """How often one call of `handshake` receives; the time limit of the handshake bounds the calls."""
 _NO_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
 """Reasons of OpenSSL, by its version, for an answer that is not TLS."""
+_UNTRUSTED = u"tls_ca names the certificates to trust, tls_server_name the name to look for"
+_OUTDATED = u"renew the collector's certificate, or set the clock of this host"
 _CUT_OFF = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 """Errors of a connection that the peer has closed or reset."""
 _DECORATED = re.compile(r"^(?:\[[^\]]*\] *)?(.*?)(?: *\(_ssl\.c:[0-9]+\))?$", re.DOTALL)
@@ -106,8 +108,7 @@ class TlsSocket(object):
         reason = _reason_of(error)
         if "Cert" in type(error).__name__ or reason == u"CERTIFICATE_VERIFY_FAILED":
             why = printable(text_of(getattr(error, "verify_message", None) or text).rstrip(u"."))
-            remedy = u"tls_ca names the certificates to trust, tls_server_name the name to look for"
-            return TlsError(u"is not trusted: %s" % why, remedy)
+            return TlsError(u"is not trusted: %s" % why, _OUTDATED if _is_outdated(why) else _UNTRUSTED)
         words = reason.lower().replace(u"_", u" ")
         if u"ALERT" in reason:
             return TlsError(u"refuses the TLS connection: %s" % words, self._remedy_for(words.split()))
@@ -117,6 +118,8 @@ class TlsSocket(object):
 
     def _remedy_for(self, words):
         """Return what may help against an alert of the collector (RFC 8446, 6.2)."""
+        if u"expired" in words:
+            return u"renew tls_cert"
         if u"certificate" in words or u"ca" in words:
             if self._tls.has_own_certificate():
                 return u"does it trust the issuer of tls_cert?"
@@ -124,6 +127,10 @@ class TlsSocket(object):
         if u"handshake" in words:  # TLS 1.2 calls a missing certificate so, too
             return u"does it want a certificate, tls_cert? do the two share a version of TLS?"
         return u""
+
+
+def _is_outdated(why):
+    return u"expired" in why or u"not yet valid" in why
 
 
 def _text_of(error):

@@ -79,9 +79,13 @@ def make(authority: Authority, certificate: Certificate) -> Iterator[Callable[..
     made: list[Pair] = []
 
     def new(
-        name: str = "localhost", ca: str = authority.path, shown: Certificate = certificate, **settings: Any
+        name: str = "localhost",
+        ca: str = authority.path,
+        shown: Certificate = certificate,
+        own: tuple[str, ...] = (),
+        **settings: Any,
     ) -> Pair:
-        made.append(Pair(TlsContext(name, ca), shown, **settings))
+        made.append(Pair(TlsContext(name, ca, *own), shown, **settings))
         return made[-1]
 
     yield new
@@ -223,17 +227,17 @@ def test_a_certificate_of_somebody_else_is_not_trusted(
     make: Callable[..., Pair], tmp_path: Path, authority: Authority
 ) -> None:
     other = Authority(tmp_path / "other", "other")
-    for arguments, text in (
-        ({"shown": other.issue("server", *LOCAL)}, "is not trusted: unable to get local issuer certificate"),
-        ({"name": "logs.example.com"}, "is not trusted: Hostname mismatch, certificate is not valid for 'logs.exam"),
-        ({"name": "127.0.0.2"}, "is not trusted: IP address mismatch, certificate is not valid for '127.0.0.2'"),
-        ({"shown": authority.issue("old", *LOCAL, days=-1)}, "is not trusted: certificate has expired"),
+    for arguments, text, remedy in (
+        ({"shown": other.issue("server", *LOCAL)}, "is not trusted: unable to get local issuer certificate", "tls_ca"),
+        ({"name": "logs.example.com"}, "is not trusted: Hostname mismatch, certificate is not", "tls_server_name"),
+        ({"name": "127.0.0.2"}, "is not trusted: IP address mismatch, certificate is not valid", "tls_server_name"),
+        ({"shown": authority.issue("old", *LOCAL, days=-1)}, "is not trusted: certificate has expired", "renew"),
     ):
         with pytest.raises(TlsError) as raised:
             make(**arguments).greet()
         assert raised.value.text.startswith(text)
         assert raised.value.is_final
-        assert "tls_ca" in raised.value.remedy
+        assert remedy in raised.value.remedy
 
 
 def test_the_peer_learns_why_it_is_not_trusted(make: Callable[..., Pair], tmp_path: Path) -> None:
@@ -261,6 +265,23 @@ def test_a_server_that_wants_a_certificate(version: ssl.TLSVersion, make: Callab
         greet()
     assert raised.value.text.startswith("refuses the TLS connection: ")
     assert "certificate" in raised.value.remedy
+
+
+def test_an_own_certificate_that_has_expired_has_to_be_renewed(make: Callable[..., Pair], authority: Authority) -> None:
+    """No other remedy helps: the collector trusts its issuer."""
+    old = authority.issue("old-client", days=-1)
+    pair = make(own=old, verify_mode=ssl.CERT_REQUIRED, maximum_version=ssl.TLSVersion.TLSv1_2)
+    pair.theirs.context.load_verify_locations(authority.path)
+
+    def greet() -> None:
+        for _ in range(6):
+            pair.ours.handshake()
+            with contextlib.suppress(ssl.SSLError):
+                pair.theirs.do_handshake()
+
+    with pytest.raises(TlsError, match="certificate expired") as raised:
+        greet()
+    assert raised.value.remedy == "renew tls_cert"
 
 
 def refused(make: Callable[..., Pair]) -> Pair:
