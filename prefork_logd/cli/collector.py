@@ -80,11 +80,9 @@ def ask(settings: Settings, running: Running, question: str, longest_s: float, *
 
 def complain_not_running(settings: Settings) -> int:
     """Print that no collector runs in the state directory, and return the exit status for that."""
-    from prefork_logd.config.paths import default_state_dir
-
     state_dir = settings.server.state_dir
     # The collector of a service manager has its own directory, in which a user other than root does not look.
-    hint = "; name another with --state-dir" if state_dir == default_state_dir() else ""
+    hint = "; name another with --state-dir" if _is_default(state_dir) else ""
     complain(f"not running (state directory {state_dir}){hint}")
     return ExitStatus.NOT_RUNNING
 
@@ -92,7 +90,8 @@ def complain_not_running(settings: Settings) -> int:
 def warn_of_other_configuration(flags: Flags, settings: Settings) -> None:
     """Complain if the running collector has a configuration file, and this command has none: its stores may differ.
 
-    The file is not read: whoever owns the state directory could choose a file for root.
+    The file is not read: whoever owns the state directory could choose a file for root. Also complain if this user has
+    no state directory, and the system has one.
     """
     from prefork_logd.config.load import find_file
     from prefork_logd.records.render import escape_text
@@ -105,6 +104,24 @@ def warn_of_other_configuration(flags: Flags, settings: Settings) -> None:
                     path = ask(settings, running, "status", HINT_S)["config"]
     if path:
         complain(f"this goes by the defaults, and the running collector by a file; give --config {escape_text(path)}")
+    else:
+        _warn_of_the_system_directory(settings.server.state_dir)
+
+
+def _warn_of_the_system_directory(state_dir: str) -> None:
+    from prefork_logd.config.paths import SYSTEM_STATE_DIR
+
+    # lexists: the directory of a dynamic user is a link, and only root may follow it.
+    if _is_default(state_dir) and not os.path.lexists(state_dir) and os.path.lexists(SYSTEM_STATE_DIR):
+        complain(f"{state_dir} is not there; for the system's collector give --state-dir {SYSTEM_STATE_DIR}")
+
+
+def _is_default(state_dir: str) -> bool:
+    from prefork_logd.config.paths import default_state_dir
+
+    with contextlib.suppress(ValueError):  # a user without a home directory has no default
+        return state_dir == default_state_dir()
+    return False
 
 
 def find_address(flags: Flags) -> str:

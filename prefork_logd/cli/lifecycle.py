@@ -94,8 +94,9 @@ def reload(flags: Flags) -> int:
         complain("outputs were reopened; the new configuration is not applied, the old one stays")
         return ExitStatus.USAGE
     click.echo(f"reloaded: outputs were reopened; changed: {', '.join(outcome['changed']) or 'nothing'}")
+    restart_by = outcome.get("restart_by", f"`{PROGRAM} restart`")  # a collector of an older version does not say it
     for key in outcome["needs_restart"]:
-        click.echo(f"not applied, because it needs a restart (`{PROGRAM} restart`): {key}")
+        click.echo(f"not applied, because it needs a restart ({restart_by}): {key}")
     return ExitStatus.FAILURE if outcome["problems"] else ExitStatus.OK
 
 

@@ -56,13 +56,17 @@ def dead_letters_path(state_dir: Path, store: str) -> Path:
     return state_dir / DEAD_LETTERS.format(store)
 
 
+SYSTEM_STATE_DIR = "/var/lib/prefork-logd"
+"""The state directory of root, and of the units for systemd."""
+
+
 def default_state_dir() -> str:
     """Return the default state directory: the system's for root, else the user's own.
 
     Raises ValueError with a sentence for the user if their home directory is not known.
     """
     if os.geteuid() == 0:
-        return "/var/lib/prefork-logd"
+        return SYSTEM_STATE_DIR
     try:
         found = platformdirs.user_state_dir("prefork-logd")
     except RuntimeError:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 class Reload:
     """One reload: the children that it waits for, and its outcome."""
 
-    def __init__(self, number: int, answer: Answer) -> None:
+    def __init__(self, number: int, answer: Answer, restart_by: str) -> None:
+        """`restart_by` says how to apply what the reload cannot."""
         self.number = number
         self.outcome: dict[str, Any] = {
             "reopened": False,
@@ -38,6 +39,7 @@ class Reload:
             "generation": 0,
             "changed": [],
             "needs_restart": [],
+            "restart_by": restart_by,
             "problems": [],
         }
         self._answers = [answer]
@@ -141,7 +143,7 @@ class Reloader:
 
     def _make(self, answer: Answer) -> Reload:
         self.count += 1
-        return Reload(self.count, answer)
+        return Reload(self.count, answer, self._service_manager.restart_by)
 
     def start_next(self) -> None:
         """Begin the reload that waits, if there is one."""
@@ -230,4 +232,4 @@ def _log_outcome(outcome: dict[str, Any]) -> None:
         return
     LOGGER.info("reload: outputs were reopened; changed: %s", ", ".join(outcome["changed"]) or "nothing")
     for key in outcome["needs_restart"]:
-        LOGGER.warning("reload: not applied, because it needs a restart (`prefork-logd restart`): %s", key)
+        LOGGER.warning("reload: not applied, because it needs a restart (%s): %s", outcome["restart_by"], key)

@@ -43,6 +43,11 @@ class ServiceManager:
         """Whether a service manager started this collector, and so starts another one when it ends."""
         return self._notifier.is_wanted
 
+    @property
+    def restart_by(self) -> str:
+        """What restarts this collector: `restart` refuses to, where a service manager runs it."""
+        return "`systemctl restart` with its unit" if self.is_managed else "`prefork-logd restart`"
+
     def report_ready(self, *, is_new: bool = True) -> None:
         """Report that clients are served, and go on with rates and keep-alives; not `is_new` after an upgrade."""
         if not self._notifier.is_wanted:

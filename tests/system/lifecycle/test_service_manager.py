@@ -40,7 +40,10 @@ def test_a_collector_reports_its_life(make_collector: Maker, tmp_path: Path) -> 
         refused = collector.cli("restart")
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "a service manager runs it" in refused.stderr
-        assert collector.cli("reload").returncode == 0
+        collector.configure("[server]\nown_log = 'records'\n")
+        reloaded = collector.cli("reload")
+        assert (reloaded.returncode, reloaded.stderr) == (0, "")
+        assert "it needs a restart (`systemctl restart` with its unit): " in reloaded.stdout
         assert set(systemd.wait("RELOADING")) == {"RELOADING", "MONOTONIC_USEC"}
         assert systemd.wait("READY") == {"READY": "1"}
         assert collector.cli("upgrade").returncode == 0

@@ -59,6 +59,30 @@ def test_a_command_without_the_collectors_file_is_warned(
     assert warned("/srv/c.toml") == ""
 
 
+def test_a_user_without_a_state_directory_is_led_to_that_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A service has it; `query` of a member of its group would find nothing, and not say where to look."""
+    monkeypatch.chdir(tmp_path)
+    own, system = tmp_path / "own", tmp_path / "system"
+    monkeypatch.setattr("prefork_logd.cli.collector.find_running", lambda _: None)
+    monkeypatch.setattr("prefork_logd.config.paths.SYSTEM_STATE_DIR", str(system))
+    monkeypatch.setattr("prefork_logd.config.paths.default_state_dir", lambda: str(own))
+
+    def warned(state_dir: Path) -> str:
+        flags = Flags()
+        flags.update(None, str(state_dir), (), None)
+        warn_of_other_configuration(flags, flags.load())
+        return capsys.readouterr().err
+
+    assert warned(own) == ""
+    system.symlink_to(tmp_path / "private")
+    assert warned(tmp_path / "other") == ""
+    assert warned(own) == f"prefork-logd: {own} is not there; for the system's collector give --state-dir {system}\n"
+    own.mkdir()
+    assert warned(own) == ""
+
+
 def test_the_first_address_for_plain_records_is_chosen() -> None:
     """One with a port, for which no key is needed; there may be none."""
     keyed, picked, plain = ("a:1", "authenticated"), ("b:0", "any"), ("c:2", "any")

@@ -70,15 +70,27 @@ def test_without_a_collector_the_status_is_3(tmp_path: Path, line: list[str]) ->
     assert done.stderr == f"prefork-logd: not running (state directory {tmp_path})\n"
 
 
-def test_a_reload_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names the keys that changed, and those that wait for a restart."""
+def test_a_user_without_a_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has no default state directory; the one that is given is named all the same."""
+
+    def default_state_dir() -> str:
+        raise ValueError("the home directory of user 12345 is not known; set HOME, or give --state-dir")
+
+    monkeypatch.setattr("prefork_logd.config.paths.default_state_dir", default_state_dir)
+    done = invoke(tmp_path, "status")
+    assert (done.exit_code, done.stderr) == (3, f"prefork-logd: not running (state directory {tmp_path})\n")
+
+
+@pytest.mark.parametrize("restart_by", ["", "`systemctl restart` with its unit"])
+def test_a_reload_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart_by: str) -> None:
+    """Names the keys that changed, and those that wait for a restart, with the command that restarts it."""
     answer = {"taken": True, "problems": [], "changed": ["output"], "needs_restart": ["server.bind"]}
-    FakeCollector(monkeypatch, answer, Running(7))
+    FakeCollector(monkeypatch, answer | ({"restart_by": restart_by} if restart_by else {}), Running(7))
     done = invoke(tmp_path, "reload")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith(
         "reloaded: outputs were reopened; changed: output\n"
-        "not applied, because it needs a restart (`prefork-logd restart`): server.bind"
+        f"not applied, because it needs a restart ({restart_by or '`prefork-logd restart`'}): server.bind"
     )
 
 
