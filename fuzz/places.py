@@ -1,8 +1,8 @@
 """Makes series of records that have parts in common, as the octets of an input choose.
 
-Owns a grammar of flat records: the values of each place in the code and of each thread, in every opcode that a value
-may have, and the changes of some records. Does not know readers. A fuzzer that changes octets of one frame seldom makes
-two records with the same place, and the core remembers places.
+Owns a grammar of records: the values of each place in the code and of each thread, in every opcode that a value may
+have, further attributes of the same forms, and the changes of some records. Does not know readers. A fuzzer that
+changes octets of one frame seldom makes two records with the same place, and the core remembers places and forms.
 """
 
 from __future__ import annotations
@@ -53,6 +53,16 @@ ODD = (
     b"L00L\n", b"I-0\n", b"I 7\n", b"L1_0L\n",
 )  # fmt: skip
 """Values that a field seldom has, as opcodes."""
+KEYS = (b"id", b"path", b"name", b"value", b"key", b"token", b"\xc3\xbc", b"extra", b"x" * 40)
+STAMPS = (
+    b"\x07\xc3\xaa\x01\x02\x03\x04\x05\0\0\0",
+    b"\x07\xc3\xaa\x0d" + bytes(7),
+    bytes(10),
+    b"\xc3",
+    b"\xc4\x80" * 5,
+)
+DECIMALS = (b"12.50", b"-1E+5", b"NaN", b"", b"1" * 201, b".", b'"')
+DIGITS = (b"1" * 38, b"9" * 39, b"1" * 40, b"0", b"-7", b"", b"1_0")
 
 
 class Choices:
@@ -85,9 +95,9 @@ def _text(choices: Choices, value: bytes | None = None) -> bytes:
     return b"X" + struct.pack("<L", len(value)) + value
 
 
-def _integer(choices: Choices) -> bytes:
+def _integer(choices: Choices, kind: int | None = None) -> bytes:
     number = choices.of(INTEGERS)
-    kind = choices.below(6)
+    kind = choices.below(6) if kind is None else kind
     if kind == 0 and 0 <= number < 256:
         return b"K%c" % number  # BININT1
     if kind <= 1 and 0 <= number < 65_536:
@@ -126,7 +136,60 @@ def _values(choices: Choices, names: tuple[str, ...]) -> list[tuple[bytes, bytes
     return pairs
 
 
-def _frame(choices: Choices, groups: list[list[tuple[bytes, bytes]]]) -> bytes:
+Part = bytes | None
+"""Opcodes; None: a number of the memo, if the pickler memoizes."""
+_INTEGERS = ("octet", "two octets", "four octets", "line", "octets", "long line")
+"""What an integer is written as, if it fits: the opcodes of `_integer`, in their order."""
+Form = str | dict[bytes, "Form"] | list["Form"]
+
+
+def _form(choices: Choices, depth: int = 0) -> Form:
+    """Return what a further attribute holds: containers, and the kinds of values in them."""
+    kind, dicts = choices.below(8), (5, 2, 1, 0)[depth]
+    if kind < dicts:
+        return {choices.of(KEYS): _form(choices, depth + 1) for _ in range(1 + choices.below(4))}
+    if kind < dicts + (depth < 3):
+        return [_form(choices, depth + 1) for _ in range(choices.below(4))]
+    return choices.of(("text", "text", *_INTEGERS, "real", "odd", "uuid", "decimal", "datetime"))
+
+
+def _filled(choices: Choices, form: Form) -> list[Part]:
+    """Return a value of a form, as a pickler of protocol 1 writes it."""
+    if isinstance(form, dict):
+        members = [part for key, one in form.items() for part in (_text(choices, key), None, *_filled(choices, one))]
+        return [b"}", None, b"(", *members, b"u"]
+    if isinstance(form, list):
+        return [b"]", None, b"(", *(part for one in form for part in _filled(choices, one)), b"e"]
+    if form == "uuid":
+        digits = choices.of(DIGITS[:1] if choices.below(3) else DIGITS)
+        return [
+            *(
+                b"ccopy_reg\n_reconstructor\n",
+                None,
+                b"(cuuid\nUUID\n",
+                None,
+                b"c__builtin__\nobject\n",
+                None,
+                b"Nt",
+                None,
+            ),
+            *(b"R", None, b"}", None, b"X\3\0\0\0int", None, b"L" + digits + b"L\nsb"),
+        ]
+    if form == "decimal":
+        text = _text(choices, choices.of(DECIMALS[:1] if choices.below(3) else DECIMALS))
+        return [b"cdecimal\nDecimal\n", None, b"(", text, None, b"t", None, b"R", None]
+    if form == "datetime":
+        text = _text(choices, choices.of(STAMPS[:1] if choices.below(3) else STAMPS))
+        encoded = [b"c_codecs\nencode\n", None, b"(", text, None, b"X\6\0\0\0latin1", None, b"t", None, b"R", None]
+        return [b"cdatetime\ndatetime\n", None, b"(", *encoded, b"t", None, b"R", None]
+    if form in _INTEGERS:
+        return [_integer(choices, _INTEGERS.index(form))]
+    if form == "real":
+        return [b"G" + choices.of((bytes(8), b"?\xf8" + bytes(6), b"\x7f\xf8" + bytes(6), b"\xff\xf0" + bytes(6)))]
+    return [_odd(choices)] if form == "odd" else [_text(choices), None]
+
+
+def _frame(choices: Choices, groups: list[list[tuple[bytes, bytes]]], nested: list[tuple[bytes, list[Part]]]) -> bytes:
     """Return the body of a record's frame: its dict, with or without the numbers of a pickler that memoizes."""
     memo = 3 - choices.below(4)
     number = choices.of((0, 0, 0, 0, 1, 200, 250))
@@ -146,6 +209,12 @@ def _frame(choices: Choices, groups: list[list[tuple[bytes, bytes]]]) -> bytes:
         parts.append(value)
         if value[:1] in b"XU" and memo < 3:
             put()
+    for key, value_parts in nested:
+        for part in (key, None, *value_parts):
+            if part is None:
+                put()
+            else:
+                parts.append(part)
     parts.append(b"u.")
     return b"".join(parts)
 
@@ -169,12 +238,14 @@ def frames(data: bytes, most: int) -> list[bytes]:
     choices = Choices(data)
     sites = [_values(choices, SITE) for _ in range(1 + choices.below(3))]
     origins = [_values(choices, ORIGIN) for _ in range(1 + choices.below(2))]
+    forms = [_form(choices) for _ in range(1 + choices.below(2))]
     made: list[bytes] = []
     while len(made) < most:
         begin = [(_text(choices, b"name"), _text(choices)), (_text(choices, b"msg"), _text(choices))]
         created = [(b"X\x07\0\0\0created", b"G" + struct.pack(">d", 1_795_404_245.125))]
         further = [(_text(choices, b"key%d" % choices.below(3)), _text(choices)) for _ in range(choices.below(3))]
-        body = _frame(choices, [begin, choices.of(sites), created, choices.of(origins), further])
+        nested = [(_text(choices, choices.of(KEYS)), _filled(choices, form)) for form in forms if choices.below(8)]
+        body = _frame(choices, [begin, choices.of(sites), created, choices.of(origins), further], nested)
         made += [body] * (1 + choices.below(3))
         if choices.below(3) == 2:
             made += [_changed(choices, body), body]

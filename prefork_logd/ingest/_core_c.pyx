@@ -60,6 +60,7 @@ include "core_c/known.pxi"
 include "core_c/record.pxi"
 include "core_c/repeats.pxi"
 include "core_c/nested.pxi"
+include "core_c/shapes.pxi"
 include "core_c/flat.pxi"
 include "core_c/template.pxi"
 include "core_c/trim.pxi"
@@ -343,6 +344,7 @@ cdef class Core:
     def __dealloc__(self):
         cdef size_t index
         release(&self.machine.memory)
+        free(self.machine.written.data)
         free(self.scratch.data)
         free(self.ending.data)
         for index in range(self.outputs):
@@ -642,11 +644,11 @@ cdef class Core:
 
     cdef bint _read_on(self, const uint8_t* frame, size_t size):
         """Read the rest of a record that is not flat; return whether that succeeded."""
-        if self.fields.site != NULL or self.fields.origin != NULL or self.fields.skipped != NULL:
+        if self.fields.site != NULL or self.fields.origin != NULL or self.fields.unfit != NULL:
             if self.fields.site != NULL:
                 self.fields.site.unfit = UNFIT
-            if self.fields.skipped != NULL:
-                self.fields.skipped.unfit = UNFIT_LAYOUT
+            if self.fields.unfit != NULL:
+                self.fields.unfit[0] = UNFIT_LAYOUT
             begin_machine(&self.machine, frame, size)
             if read_flat(&self.machine, &self.fields, True):
                 return True
@@ -902,6 +904,11 @@ def stretches():
 def layouts():
     """Return the number of stretches that were read by their layout, by all Cores so far."""
     return layouts_used
+
+
+def shapes():
+    """Return the number of values that were read by their shape, by all Cores so far."""
+    return shapes_used
 
 
 def expect_many():

@@ -27,15 +27,16 @@ def test_a_difference_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_records_with_parts_in_common_agree_with_the_specification() -> None:
-    """Half of the inputs are mostly zeros, which choose usual records: these are copied, and read by their layout."""
+    """Half of the inputs are mostly zeros, which choose usual records: copied, and read by their layout or shape."""
     draw = random.Random(9)
-    before = target.native.layouts()
-    for size in range(1, 300):
+    before = target.native.layouts(), target.native.shapes()
+    for size in (*range(1, 300), *range(300, 1_500, 50)):
         data = bytes(octet if size % 2 or draw.random() < 0.3 else 0 for octet in draw.randbytes(size))
         bodies = places.frames(data, target.MOST_REPEATED)
         assert len(bodies) <= target.MOST_REPEATED
         target.one(data)
-    assert target.native.layouts() > before
+    assert target.native.layouts() > before[0]
+    assert target.native.shapes() > before[1]
 
 
 def test_a_difference_in_a_record_with_parts_in_common_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 # Reads the usual record, one dict of names and scalars, without building the dict.
 #
-# nested.pxi reads the containers and objects among the further attributes.
+# nested.pxi and shapes.pxi read the containers and objects among the further attributes.
 #
 # Owns a tree of recent sequences of keys. A service's records have the same keys in the same order, so each key is
 # found by a comparison with the earlier key at its position, opcode and length included. A path to a node has no key
@@ -363,7 +363,7 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     cdef Node* value
     cdef Node* stack
     fields.site = fields.origin = NULL
-    fields.skipped = NULL
+    fields.unfit = NULL
     fields.plain_groups = 0
     m.opcodes = FLAT_OPCODES
     if m.memory.stack_room < 2 * FLAT_PAIRS + 2:
@@ -453,7 +453,7 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
         if push_scalar(m):
             if not memoize_if_asked(m) or is_record(m):
                 return False
-        elif not read_value(m) or m.memory.stack != stack:
+        elif not read_further(m, fields, 0 if slot >= 0 or is_lost or key_by_key else key) or m.memory.stack != stack:
             return False
         value = m.memory.stack + m.top - 1
         if value.kind >= LIST:

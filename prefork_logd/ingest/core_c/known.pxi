@@ -146,41 +146,46 @@ cdef bint put_encoded(Machine* m, Out* out, const Box* box) noexcept nogil:
 
 cdef bint put_decimal(Out* out, const Node* node) noexcept nogil:
     """Write the text of a finite Decimal; Python writes infinities and NaN."""
+    return is_text(node) and is_decimal(node.value.text, node.size) and put_string(out, node.value.text, node.size, PLAIN, False)
+
+
+cdef bint is_decimal(const uint8_t* text, size_t size) noexcept nogil:
+    """Tell whether a text is the usual one of a finite Decimal."""
     cdef size_t at = 0, digits = 0
-    if not is_text(node) or node.look != PLAIN or node.size > 200:
+    if size > 200:
         return False
-    if at < node.size and (node.value.text[at] == 43 or node.value.text[at] == 45):
+    if at < size and (text[at] == 43 or text[at] == 45):
         at += 1
-    while at < node.size and 48 <= node.value.text[at] <= 57:
+    while at < size and 48 <= text[at] <= 57:
         at += 1
         digits += 1
-    if at < node.size and node.value.text[at] == 46:
+    if at < size and text[at] == 46:
         at += 1
-        while at < node.size and 48 <= node.value.text[at] <= 57:
+        while at < size and 48 <= text[at] <= 57:
             at += 1
             digits += 1
     if not digits:
         return False
-    if at < node.size and (node.value.text[at] | 32) == 101:
+    if at < size and (text[at] | 32) == 101:
         at += 1
-        if at < node.size and (node.value.text[at] == 43 or node.value.text[at] == 45):
+        if at < size and (text[at] == 43 or text[at] == 45):
             at += 1
-        if at == node.size:
+        if at == size:
             return False
-        while at < node.size and 48 <= node.value.text[at] <= 57:
+        while at < size and 48 <= text[at] <= 57:
             at += 1
-    return at == node.size and put_string(out, node.value.text, node.size, PLAIN, False)
+    return at == size
 
 
-cdef bint read_128_bits(const Node* digits, uint8_t* octets) noexcept nogil:
+cdef bint read_128_bits(const uint8_t* digits, size_t size, uint8_t* octets) noexcept nogil:
     """Read the decimal digits of protocols 0 and 1 as a little-endian number of at most 16 octets."""
     cdef uint128_t number = 0, most = ~(<uint128_t> 0)
     cdef uint64_t part = 0, power = 1
     cdef uint32_t index, digit
-    if digits.size > 39:
+    if size > 39:
         return False
-    for index in range(digits.size):
-        digit = digits.value.text[index] - 48  # a minus sign wraps to a large number
+    for index in range(size):
+        digit = digits[index] - 48  # a minus sign wraps to a large number
         if digit > 9:
             return False
         if index == 19 or index == 38:
@@ -190,7 +195,7 @@ cdef bint read_128_bits(const Node* digits, uint8_t* octets) noexcept nogil:
         part = part * 10 + digit
         power *= 10
     # Numbers of 38 digits fit in any case. A 39th digit is alone in its part.
-    if digits.size == 39 and number > (most - part) // 10:
+    if size == 39 and number > (most - part) // 10:
         return False
     number = number * power + part
     memcpy(octets, &number, 16)
@@ -204,7 +209,6 @@ cdef bint put_uuid(Machine* m, Out* out, Box* box) noexcept nogil:
     cdef Chain* flat
     cdef uint8_t[16] octets
     cdef uint8_t* to
-    cdef int index
     if box.args.count or box.has_kwargs or box.items.count or box.flat.count or not box.has_state:
         return False
     if box.state.kind != DICT:
@@ -230,14 +234,21 @@ cdef bint put_uuid(Machine* m, Out* out, Box* box) noexcept nogil:
         if value.size < 17 and value.value.text[value.size - 1] & 0x80:
             return False
         memcpy(octets, value.value.text, value.size if value.size < 16 else 16)
-    elif value.kind != BIG or value.look or not read_128_bits(value, octets):
+    elif value.kind != BIG or value.look or not read_128_bits(value.value.text, value.size, octets):
         return False
     m.text_left -= 36
     if not reserve(out, 38):
         return False
     to = out.data + out.size
     to[0] = 34
-    to += 1
+    spell_uuid(to + 1, octets)[0] = 34
+    out.size += 38
+    return True
+
+
+cdef uint8_t* spell_uuid(uint8_t* to, const uint8_t* octets) noexcept nogil:
+    """Write the text of a UUID, of which the lowest octet comes first; return its end."""
+    cdef int index
     for index in range(16):
         if index == 4 or index == 6 or index == 8 or index == 10:
             to[0] = 45
@@ -245,9 +256,7 @@ cdef bint put_uuid(Machine* m, Out* out, Box* box) noexcept nogil:
         to[0] = HEX[octets[15 - index] >> 4]
         to[1] = HEX[octets[15 - index] & 15]
         to += 2
-    to[0] = 34
-    out.size += 38
-    return True
+    return to
 
 
 cdef bint put_exception(Machine* m, Out* out, Box* box, Box* callee) noexcept nogil:
@@ -362,6 +371,15 @@ cdef uint8_t* spell_time(uint8_t* to, const uint8_t* fields) noexcept nogil:
     return to
 
 
+cdef uint8_t* spell_stamp(uint8_t* to, const uint8_t* fields) noexcept nogil:
+    """Write a datetime without its zone; return the end, or NULL for an invalid one."""
+    to = spell_date(to, fields)
+    if to == NULL:
+        return NULL
+    to[0] = 84
+    return spell_time(to + 1, fields + 4)
+
+
 cdef bint duration(Machine* m, Box* box, int64_t* microseconds) noexcept nogil:
     """Return the microseconds of a timedelta below 2**53 of them, so that its seconds are exact as a float."""
     cdef Node* given[3]
@@ -398,11 +416,7 @@ cdef bint put_datetime(Machine* m, Out* out, const Node* node, const Node* zone)
         return False
     to = out.data + out.size
     to[0] = 34
-    to = spell_date(to + 1, fields)
-    if to == NULL:
-        return False
-    to[0] = 84
-    to = spell_time(to + 1, fields + 4)
+    to = spell_stamp(to + 1, fields)
     if to == NULL:
         return False
     if zone != NULL:

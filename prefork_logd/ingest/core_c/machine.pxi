@@ -28,6 +28,7 @@ cdef struct Machine:
     bint is_left             # whether the record is left to Python, for a value that only Python can make
     bint is_lost             # whether an opcode failed halfway: the frame is then left to Python
     Memory memory
+    Out written              # JSON of values that were not built (shapes.pxi)
 
 cdef enum:
     MAX_OPCODES = 66_000
@@ -648,7 +649,7 @@ cdef void begin_machine(Machine* m, const uint8_t* data, size_t size) noexcept n
     forget(&m.memory)
     m.data = data
     m.size = size
-    m.at = m.top = m.base = m.marks_size = m.protocol_frame_end = 0
+    m.at = m.top = m.base = m.marks_size = m.protocol_frame_end = m.written.size = 0
     m.containers_left = MAX_CONTAINERS
     m.lines_left = MAX_LINES
     m.empty_tuple = -1

@@ -102,7 +102,7 @@ cdef struct Fields:
     bint wants_all                # whether also the nodes of `site` and `origin` are needed
     Stretch* site                 # the stretch that was copied and not read (repeats.pxi)
     Stretch* origin
-    Layout* skipped               # of a stretch of which the memo has no values
+    uint32_t* unfit               # of the latest Layout or Shape of which the memo has no values
     uint32_t plain_groups         # groups, as bits, of which each stored field has a number, or a text that is plain
     Node* slot[SLOTS]
     uint32_t nones                # slots with None, as bits
@@ -120,7 +120,7 @@ cdef struct Fields:
 cdef inline void begin_fields(Fields* fields) noexcept nogil:
     clear_words(fields.slot, SLOTS)
     fields.site = fields.origin = NULL
-    fields.skipped = NULL
+    fields.unfit = NULL
     fields.nones = 0
     fields.extras_count = 0
     fields.has_containers = False

@@ -134,6 +134,8 @@ cdef void forget_stretches() noexcept nogil:
     memset(STRETCH_HASH, 0, sizeof(STRETCH_HASH))
     memset(LAYOUT, 0, sizeof(LAYOUT))
     memset(layout_turn, 0, sizeof(layout_turn))
+    memset(SHAPE, 0, sizeof(SHAPE))
+    memset(SHAPES_UNUSED, 0, sizeof(SHAPES_UNUSED))
 
 
 cdef void expect_stretches(bint many) noexcept nogil:
@@ -465,7 +467,7 @@ cdef bint read_by_layout(Machine* m, Fields* fields, Layout* layout) noexcept no
     m.top = node - m.memory.stack
     m.text_left -= cost
     m.lines_left -= lines
-    fields.skipped = layout
+    fields.unfit = &layout.unfit
     if is_plain:
         fields.plain_groups |= 1 << FLAT[layout.first].group
     layouts_used += 1

@@ -19,6 +19,7 @@ cdef enum Kind:
     SET
     SYMBOL
     OBJECT
+    WRITTEN    # JSON that is written already (shapes.pxi)
 
 ctypedef union Value:
     int64_t integer

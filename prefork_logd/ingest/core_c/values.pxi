@@ -58,6 +58,10 @@ cdef bint put_any_value(Machine* m, Out* out, const Node* node, int depth) noexc
     if kind == BYTES:
         m.text_left -= 4 * node.size
         return put_octets(out, node.value.text, node.size) and not shows_form(m, out, start)
+    if kind == WRITTEN:
+        m.nodes_left -= node.tag
+        m.text_left -= node.value.integer >> 32
+        return put(out, m.written.data + <uint32_t> node.value.integer, node.size)
     if kind == SYMBOL:
         if m.memory.boxes[node.value.box].known == MEMBER:
             m.nodes_left += 1
