@@ -248,6 +248,24 @@ def test_what_was_read_by_a_shape_can_still_be_referred_to(cores):
             assert agree(cores, frame(value, 1, "request", again=[part, part], end=1))[0]
 
 
+def test_a_list_that_grows_after_the_values_behind_it(cores):
+    """It grows where it is an argument that a call drops: as octets 7 comes before 9, and as JSON behind it."""
+    head = pickle.dumps(RECORD, 1)[:-2] + b"X\x01\0\0\0zq\x64"
+    grown = (
+        b"]q\x65(]q\x66(K\x01eK%c" + b"ccopy_reg\n_reconstructor\n(cuuid\nUUID\nc__builtin__\nobject\nh\x66K%ca"
+        b"tR}X\x03\0\0\0intL170141183460469231731687303715884105728L\nsbe"
+    )  # fmt: skip
+    for numbers in [(7, 7)] * 4 + [(7, 9), (9, 7)]:
+        assert agree(cores, head + grown % numbers + b"u.")[1] == 0
+
+
+def test_a_value_that_is_a_key_later(cores):
+    """The same object, so the pickle refers to it; another record has another key there."""
+    for number in range(8):
+        name = f"the name {number}"
+        assert agree(cores, frame({"a": name, "b": {name: number, "c": 1}})) == (True, 0)
+
+
 def test_secrets_in_a_shape(cores):
     """A value under a secret's name is never read by a shape, and the rules of another core may differ."""
     other = sides.core(redactor=Redactor(["colour"]))

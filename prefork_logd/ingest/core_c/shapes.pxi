@@ -6,7 +6,8 @@
 # JSON is equal, too, but for these texts and numbers.
 #
 # A shape is learned from a value that was read and written in the usual way (nested.pxi, values.pxi), and kept only if
-# the same JSON is written by it. It may refer to its keys, as a list of dicts does, and to nothing else that came before.
+# the same JSON is written by it. It may refer to its keys and names, as a list of dicts does, and to nothing else that
+# came before: what is referred to could grow later, and the places would come in another order than the octets.
 # Its values are not in the memo: a record that refers to them later is read again, key by key.
 
 cdef enum:
@@ -59,7 +60,8 @@ cdef struct Sketch:
     size_t json_used
     size_t memo_start
     size_t memo              # number of the next value
-    bint[256] differs        # whether the value with this number is that of a step
+    uint8_t before           # the opcode before the next one; 0: it belongs to a step
+    bint[256] is_fixed       # whether the value with this number is a text or a name that does not differ
 
 cdef struct Moment:
     # What the machine had left before a value.
@@ -322,7 +324,8 @@ cdef bint learn_shape(Machine* m, Shape* shape, const Moment* before) noexcept n
     sketch.end = end
     sketch.used = sketch.json_used = SHAPE_OUT.size = 0
     sketch.memo_start = sketch.memo = before.memo
-    memset(sketch.differs, 0, sizeof(sketch.differs))
+    sketch.before = 0
+    memset(sketch.is_fixed, 0, sizeof(sketch.is_fixed))
     shape.count = shape.unfit = shape.credit = 0
     if not sketch_value(m, &sketch, node, 1) or not shape.count or not end_sketch(&sketch):
         return False
@@ -467,7 +470,7 @@ cdef bint add_step(Sketch* sketch, int kind, const uint8_t* text) noexcept nogil
     shape.count += 1
     sketch.at += part_size(sketch.data + sketch.at, sketch.end - sketch.at)
     sketch.fixed = sketch.at
-    sketch.differs[sketch.memo & 0xFF] = sketch.at < sketch.end and sketch.data[sketch.at] == 0x71  # BINPUT
+    sketch.before = 0
     return True
 
 
@@ -519,15 +522,17 @@ cdef bint find_part(Sketch* sketch, const uint8_t* text) noexcept nogil:
         if opcode == 0x71:  # BINPUT
             if part[1] != sketch.memo:
                 return False
+            sketch.is_fixed[part[1]] = sketch.before == 0x58 or sketch.before == 0x63  # BINUNICODE, GLOBAL
             sketch.memo += 1
         elif opcode == 0x68:  # BINGET
-            if not sketch.memo_start <= part[1] < sketch.memo or sketch.differs[part[1]]:
+            if not sketch.memo_start <= part[1] < sketch.memo or not sketch.is_fixed[part[1]]:
                 return False
         elif opcode == 0x58:  # BINUNICODE
             if part + 5 == text:
                 return True
         elif NUMBER_BYTES[opcode] or opcode == 0x47 or opcode == 0x4C or (opcode == 0x49 and part[1] != 48):
             return text == NULL or part + 1 == text
+        sketch.before = opcode
         sketch.at += size
     return False
 
