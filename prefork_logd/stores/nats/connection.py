@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import ssl
 from pathlib import Path
@@ -265,6 +266,10 @@ def describe(error: BaseException) -> str:
     if type(error).__name__ in {"ServiceUnavailableError", "NoRespondersError"} and not getattr(error, "code", None):
         return "no answer from JetStream: the servers have none (jetstream {} in their configuration), or no leader yet"
     text = str(text).removeprefix("nats: ").strip("'")
+    if isinstance(error, OSError) and "Connect call failed" in text:
+        # asyncio's text names the address that was tried last, so each try of several servers would have its own line.
+        numbers = re.findall(r"\[Errno (\d+)\]", text)
+        return os.strerror(error.errno or int(numbers[0])) if error.errno or numbers else text
     return text or type(error).__name__
 
 
