@@ -178,7 +178,7 @@ def become_user(settings: Settings) -> None:
     """
     from prefork_logd.config.paths import PID_FILE
     from prefork_logd.stores.registry import import_early
-    from prefork_logd.system.privileges import become_owner, drop_privileges, find_owner
+    from prefork_logd.system.privileges import become_owner, drop_privileges, find_owner, keep_reachable
 
     if os.geteuid() != 0:
         return
@@ -189,4 +189,5 @@ def become_user(settings: Settings) -> None:
         drop_privileges(settings.server.user)
     elif owner is not None:
         import_early(settings.store)
+        keep_reachable(state_dir, owner)
         become_owner(owner)

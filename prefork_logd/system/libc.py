@@ -24,6 +24,8 @@ _STATX_BYTES = 256
 _BIRTH_OFFSET = 80
 _M_ARENA_MAX = -8
 _SYNC_FILE_RANGE_WRITE = 2
+_CLONE_NEWNS = 0x20000
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x40000
 
 
 def birth_s(path: str) -> float | None:
@@ -45,6 +47,35 @@ def birth_s(path: str) -> float | None:
         return None
     seconds, nanoseconds = struct.unpack_from("=qI", buffer, _BIRTH_OFFSET)
     return float(seconds + nanoseconds / 1e9)
+
+
+def unshare_mounts() -> None:
+    """Give this process mounts of its own, which no other one sees (mount_namespaces(7)). Raises OSError.
+
+    os.unshare comes with Python 3.12.
+    """
+    _require(_libc.unshare(_CLONE_NEWNS))
+    _mount(b"none", "/", None, _MS_REC | _MS_PRIVATE)
+
+
+def mount_tmpfs(target: str, options: str) -> None:
+    """Mount an empty file system in memory on a directory (tmpfs(5)). Raises OSError."""
+    _mount(b"tmpfs", target, b"tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options.encode())
+
+
+def bind_mount(fd: int, target: str) -> None:
+    """Mount the directory of a descriptor on another one (mount(2)). Raises OSError."""
+    _mount(b"/proc/self/fd/%d" % fd, target, None, _MS_BIND)
+
+
+def _mount(source: bytes, target: str, kind: bytes | None, flags: int, options: bytes | None = None) -> None:
+    _require(_libc.mount(source, os.fsencode(target), kind, ctypes.c_ulong(flags), options))
+
+
+def _require(result: int) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def signal_on_parent_death(number: int) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import ProcessError
+from prefork_logd.system import libc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +118,35 @@ def become_owner(status: os.stat_result) -> None:
         os.initgroups(account.pw_name, account.pw_gid)
         os.setgid(account.pw_gid)
     os.setuid(status.st_uid)
+
+
+def keep_reachable(path: Path, owner: os.stat_result) -> None:
+    """As root, let the owner of a directory reach it in this process, also where only root can enter one above it.
+
+    systemd keeps the directory of a dynamic user in such a one, /var/lib/private; the service has a mount of its own.
+    Where mounts are not allowed, nothing changes.
+    """
+    real = Path(os.path.realpath(path))
+    closed = next((parent for parent in reversed(real.parents) if not _may_enter(parent, owner)), None)
+    if closed is None:
+        return
+    with contextlib.suppress(OSError):
+        libc.unshare_mounts()
+        fd = os.open(real, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(fd).st_uid == owner.st_uid:  # a link of this user may lead to a directory of another
+                libc.mount_tmpfs(str(closed), f"mode={PARENT_MODE:o}")
+                make_directories(real)
+                libc.bind_mount(fd, str(real))
+        finally:
+            os.close(fd)
+
+
+def _may_enter(directory: Path, user: os.stat_result) -> bool:
+    status = directory.stat()
+    if status.st_uid == user.st_uid:
+        return bool(status.st_mode & stat.S_IXUSR)
+    return bool(status.st_mode & (stat.S_IXGRP if status.st_gid == user.st_gid else stat.S_IXOTH))
 
 
 def require_trusted(path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,3 +150,42 @@ def test_a_state_directory_that_cannot_be_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ProcessError, match="give another with"):
         privileges.prepare_state_dir(tmp_path / "file" / "b", "")
+
+
+BECOME_OWNER = """
+import os, sys
+from pathlib import Path
+from prefork_logd.system import privileges
+path, owner = Path(sys.argv[1]), os.stat(sys.argv[2])
+privileges.keep_reachable(path, owner)
+privileges.become_owner(owner)
+try:
+    (path / "file").write_text("written")
+except OSError as error:
+    sys.exit(type(error).__name__)
+"""
+
+
+@NEEDS_ROOT
+@pytest.mark.slow
+def test_the_owner_reaches_a_directory_below_one_of_root(home: Path) -> None:
+    """As a dynamic user's of systemd; a directory of another user stays closed, whatever link leads there."""
+    private = home.parent / "private"
+    for name in ("state", "other"):
+        (private / name).mkdir(parents=True)
+        (home.parent / name).symlink_to(private / name)
+    private.chmod(0o700)
+    (private / "other").chmod(0o777)
+    give(private / "state")
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounts are not allowed here")
+
+    def write_to(name: str) -> str:
+        command = [sys.executable, "-c", BECOME_OWNER, str(home.parent / name), str(private / "state")]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+    assert write_to("state") == ""
+    assert (private / "state" / "file").read_text() == "written"
+    assert (private / "state" / "file").owner() == USER
+    assert write_to("other") == "PermissionError\n"
+    assert sorted(path.name for path in private.iterdir()) == ["other", "state"]
