@@ -37,7 +37,12 @@ _UNSAFE_UTF8 = re.compile(
 _DEL, _DEL_MARKED = "\x7f", "\x7f007f"
 _BACKSLASH_MARKED = "\x7f005c"
 
-_UNSAFE_CHARACTERS = re.findall(f"[{UNSAFE}]", "".join(map(chr, range(0x10000))))
+# Looking for them among all characters takes a tenth of the start of a process.
+_UNSAFE_CHARACTERS = [
+    chr(code)
+    for first, last in re.findall("(.)(?:-(.))?", UNSAFE, re.DOTALL)
+    for code in range(ord(first), ord(last or first) + 1)
+]
 _JSON_ESCAPES = {ord(one): f"\\u{ord(one):04x}" for one in _UNSAFE_CHARACTERS if ord(one) >= 0x7F}
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
