@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 HANDLERS = Path(__file__).resolve().parents[2] / "prefork_logd" / "handlers"
 SERVICE = Path(__file__).parents[1] / "support" / "services" / "numbered.py"
 PATIENCE_S = 60.0
+PAUSES_S = (0.0005, 0.002, 0.01)
+"""Times between two records of a service."""
+SPARING_S = (0.002, 0.004, 0.01)
+"""Such times where many tortures run at once: records are always on their way, and a third as many are checked."""
 
 
 class Service:
@@ -112,15 +116,21 @@ class PlainService(Service):
 class Torture:
     """One long iteration."""
 
-    def __init__(self, directory: Path, seed: int, pythons: Sequence[str], log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        seed: int,
+        pythons: Sequence[str],
+        log: Callable[[str], None],
+        pauses_s: Sequence[float] = PAUSES_S,
+    ) -> None:
         self._random = random.Random(seed)
         self._log = log
         self.collector = Collector(directory / "state", TOML, "--workers", "2").start()
         address = self.collector.bind[0]
         self.collector._flags = ("--workers", "2", "--bind", address)
         self._services: list[Service | Fenced] = [
-            Service(python, address, f"s{index}", self._random.choice((0.0005, 0.002, 0.01)))
-            for index, python in enumerate(pythons)
+            Service(python, address, f"s{index}", self._random.choice(pauses_s)) for index, python in enumerate(pythons)
         ]
         self._fenced = Fenced(self.collector, "f0", seed)
         self._services.append(self._fenced)

@@ -9,7 +9,7 @@ import pytest
 from tests.support import interpreters
 from tests.support.disks import build_shim, mounted
 from tests.torture.features import FeaturesTorture
-from tests.torture.processes import Torture
+from tests.torture.processes import SPARING_S, Torture
 from tests.torture.rounds import Chapter
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def test_every_record_is_stored_once_and_in_order_whatever_happens(seed: int, tm
     """Killed children and masters, stopped ones, renames, restarts: nothing is lost, nothing comes twice."""
     pythons = [interpreters.require(version) for version in ("2.7", "3.6", "3.13")]
     faults: list[str] = []
-    torture = Torture(tmp_path, seed, pythons, faults.append)
+    torture = Torture(tmp_path, seed, pythons, faults.append, SPARING_S)
     try:
         torture.run(0, at_least=6)
     finally:

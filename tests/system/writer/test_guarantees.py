@@ -16,7 +16,7 @@ from tests.support.disks import TO_THE_LAST_BYTE, mounted
 from tests.support.handler_service import Service as Client
 from tests.support.harness import messages, wait_for
 from tests.support.load import Load
-from tests.torture.processes import HANDLERS, SERVICE, Service, Torture
+from tests.torture.processes import HANDLERS, SERVICE, SPARING_S, Service, Torture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 )
 def test_nothing_is_lost_and_nothing_comes_twice(fault: str, tmp_path: Path) -> None:
     """Four times the same harm under load: each record is stored once, and each service's are in order."""
-    torture = Torture(tmp_path, 7, [sys.executable] * 2, lambda _: None)
+    torture = Torture(tmp_path, 7, [sys.executable] * 2, lambda _: None, SPARING_S)
     try:
         for _ in range(4):
             torture.harm(fault)
