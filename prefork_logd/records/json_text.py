@@ -9,11 +9,15 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from prefork_logd.records.redacted import NAME_KEYS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 # A text without an end is one up to the end. Else the search would go on at each quote in it.
 _KEY = re.compile(r'"((?:[^"\\]++|\\.?)*+)(?:"(\s*+:\s*+)?)?+', re.DOTALL)
+_BESIDE = re.compile(r'"((?:[^"\\]++|\\.)*+)"\s*+,\s*+"value"\s*+:\s*+', re.DOTALL | re.IGNORECASE)
+"""The rest of `"name": "token", "value": `."""
 _SCALAR = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^\s,\]}]*+', re.DOTALL)
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.?)*+"?+|[\[{]|[\]}]', re.DOTALL)
 _KEPT = frozenset({"null", "true", "false", ""})
@@ -51,12 +55,18 @@ def redact_json(text: str, is_secret: Callable[[str], bool], shown: str) -> str:
     parts: list[str] = []
     at = 0
     for match in _KEY.finditer(text):
-        if match.start() < at or match[2] is None or not is_secret(_read_key(match[1])):
+        if match.start() < at or match[2] is None:
             continue
-        end = value_end(text, match.end())
-        if text[match.end() : end] in _KEPT:
+        key, start = _read_key(match[1]), match.end()
+        if not is_secret(key):
+            beside = _BESIDE.match(text, start) if key in NAME_KEYS else None
+            if beside is None or not is_secret(_read_key(beside[1])):
+                continue
+            start = beside.end()
+        end = value_end(text, start)
+        if text[start:end] in _KEPT:
             continue
-        parts += (text[at : match.end()], json.dumps(shown))
+        parts += (text[at:start], json.dumps(shown))
         at = end
     return "".join((*parts, text[at:])) if parts else text
 

@@ -11,15 +11,17 @@ A key is compared without its case and without everything but letters and digits
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.records.json_text import redact_texts
+from prefork_logd.records.named_values import without_named
 from prefork_logd.records.provider_tokens import PREFIXES
 from prefork_logd.records.record import MAX_FITTED_MESSAGE, MAX_FITTED_NAME, TEXT_FIELDS, fit_text
-from prefork_logd.records.redacted import INVISIBLE, REDACTED
-from prefork_logd.records.secret_forms import FORMS, SHORTEST, is_card, without_named
+from prefork_logd.records.redacted import INVISIBLE, NAME_KEYS, REDACTED, VALUE_KEYS
+from prefork_logd.records.secret_forms import FORMS, SHORTEST, is_card
 from prefork_logd.records.sender import make_sender
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ class Redactor:
         self.shortest = min((SHORTEST.get(form, 0) for form in self.forms), default=sys.maxsize)
         """Characters of the shortest text that may have one of the forms."""
         self._hides_cards = "card" in self.forms
+        self._has_options = "key-value" in self.forms
         self._searched: tuple[type, ...] = (dict, list, str, int) if self._searches else (dict, list)
         """Types of values that may hold a secret."""
         self._names_secret = _matcher(self.patterns)
@@ -183,7 +186,17 @@ class Redactor:
             for index, (name, item) in enumerate(value):
                 if is_hidden(item) and self.is_secret(name):
                     changed[index] = [name, REDACTED]
+        if self._has_options:
+            self._redact_options(value, changed)
         return ([changed.get(index, item) for index, item in enumerate(value)], True) if changed else (value, False)
+
+    def _redact_options(self, arguments: list[Any], changed: dict[int, Any]) -> None:
+        """Replace the arguments of a command behind options with the name of a secret, as in `["--password", "x"]`."""
+        for index, (option, item) in enumerate(itertools.pairwise(arguments), start=1):
+            if type(option) is str and option[:2] == "--" and type(item) in (str, int, float):
+                is_next = type(item) is str and item[:2] == "--"
+                if not is_next and self.is_secret(option):
+                    changed[index] = REDACTED
 
     def _redact_dict(self, value: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         changed: dict[str, Any] = {}
@@ -196,10 +209,10 @@ class Redactor:
                 shown, is_changed = self.redact_value(item)
                 if is_changed:
                     changed[key] = shown
-        if self.patterns and is_hidden(value.get("value")):
-            names = (value.get("name"), value.get("key"))
+        if self.patterns and not VALUE_KEYS.isdisjoint(value):
+            names = (item for key, item in value.items() if key in NAME_KEYS)
             if any(isinstance(name, str) and self.is_secret(name) for name in names):
-                changed["value"] = REDACTED
+                changed.update((key, REDACTED) for key, item in value.items() if key in VALUE_KEYS and is_hidden(item))
         found = ({**value, **changed}, True) if changed else (value, False)
         return self._redact_keys(*found) if longest >= self.shortest else found
 

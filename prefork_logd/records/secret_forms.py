@@ -1,4 +1,4 @@
-r"""Finds secrets in texts by their form: payment cards, tokens, HTTP credentials, passwords in URLs, and named values.
+r"""Finds secrets in texts by their form: payment cards, tokens, HTTP credentials, and passwords in URLs.
 
 Does not know records, settings or the compiled core, which only looks for the beginnings of these forms
 (ingest/core_c/secrets.pxi).
@@ -9,19 +9,18 @@ form is searched for in linear time: a stretch of text is tried a fixed number o
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import TYPE_CHECKING
 
-from prefork_logd.records.json_text import value_end
+from prefork_logd.records.named_values import without_named
 from prefork_logd.records.private_keys import SHORTEST_KEY, without_private_keys
 from prefork_logd.records.provider_tokens import PREFIXES, without_provider_tokens
-from prefork_logd.records.redacted import ESCAPED, INVISIBLE, REDACTED
+from prefork_logd.records.redacted import ESCAPED, REDACTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    IsSecret = Callable[[str], bool]
+    from prefork_logd.records.named_values import IsSecret
 
 _CREDENTIAL = re.compile(
     rf"""(?:\b|{ESCAPED})
@@ -65,24 +64,6 @@ _CARD_GROUPS = ((4, 4, 4, 4, 3), (4, 4, 4, 4), (4, 6, 5), (4, 6, 4))
 """How the digits of cards are grouped, the longest first."""
 _LONGEST_NUMBER = 10**16
 """Numbers with more digits are ids far more often than cards."""
-_NAME = re.compile(
-    rf"""(?<![\w.{INVISIBLE}-])(?:
-    (?P<name>[\w.{INVISIBLE}-]++) (?:
-        (?P<sign>\\{{0,4}}["']?[ \t]{{0,3}}(?:=>|[:=]|%3[Dd])[ \t]{{0,8}})
-        | \\{{0,4}}["'][ \t]{{0,3}},[ \t]{{0,8}}(?=b?\\{{0,4}}["'])
-    )
-    | (?P<flag>--[\w.{INVISIBLE}-]++)[ \t]++
-    ) b?(?P<quote>\\{{0,4}}["'])?""",
-    re.VERBOSE,
-)
-"""A name and what leads to its value: `name=`, `"name": `, `'name', '` as in a pair, `--name `."""
-_BARE = re.compile(
-    r"(?:(?:bearer|basic|digest|negotiate|token|apikey)(?:[ +]|%20)++)?[^\s&;,\"'<>(){}\[\]\\]++", re.IGNORECASE
-)
-_HEADER = re.compile(r"[^\r\n\"'\\<]++")
-_HEADERS = ("authorization", "cookie", "cookies")
-"""Names of HTTP headers whose value may have blanks."""
-_KEPT = frozenset({"", "null", "true", "false", "None", "True", "False"})
 
 
 def without_credentials(text: str) -> str:
@@ -241,46 +222,6 @@ def _is_card(digits: str) -> bool:
         return False
     octets = digits.encode()
     return not (sum(octets[-1::-2].translate(_ONCE)) + sum(octets[-2::-2].translate(_TWICE))) % 10
-
-
-def without_named(text: str, is_secret: IsSecret) -> str:
-    """Return a text without the values after names of secrets, as in `password=x`, `"token": "x"` or `--password x`."""
-    parts: list[str] = []
-    at = 0
-    for start, end in _named_values(text, is_secret):
-        if text[start:end] in _KEPT or text.startswith(REDACTED, start):
-            continue
-        parts += (text[at:start], REDACTED)
-        at = end
-    return "".join((*parts, text[at:])) if parts else text
-
-
-def _named_values(text: str, is_secret: IsSecret) -> Iterator[tuple[int, int]]:
-    """Yield the beginning and the end of each value after the name of a secret."""
-    passed = 0
-    for match in _NAME.finditer(text):
-        name, quote, start = match["name"] or match["flag"], match["quote"], match.end()
-        if match.start() < passed or not is_secret(name):
-            continue
-        if quote:
-            closing = _closing(quote).search(text, start)
-            # The end of the text is that of a value that is cut off.
-            passed = closing.end() - len(quote) if closing is not None else len(text)
-        elif text[start : start + 1] in ("{", "["):
-            passed = value_end(text, start)
-        else:
-            is_header = ":" in (match["sign"] or "") and name.lower().endswith(_HEADERS)
-            found = (_HEADER if is_header else _BARE).match(text, start)
-            passed = found.end() if found is not None else start
-        yield start, passed
-
-
-@functools.cache
-def _closing(quote: str) -> re.Pattern[str]:
-    """Return what finds the end of a quoted value; there are ten quotes (_NAME)."""
-    if len(quote) > 1:
-        return re.compile(rf"(?<!\\){re.escape(quote)}")
-    return re.compile(rf"(?<!\\)(?:\\\\)*+{quote}")
 
 
 FORMS: dict[str, Callable[[str, IsSecret], str]] = {

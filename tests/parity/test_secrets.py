@@ -53,9 +53,30 @@ TEXTS = [
     "AKIAIOSFODNN7EXAMPLE",
     "\\tghp_" + "a1b2c3" * 6,
     "%20glpat-abcdefghij-bcdefghij",
+    "<soap:Token>x</soap:Token>",
+    "--password",
+    "name='token' value='x'",
+    'form-data; name="token"\r\n\r\nx',
+    "token%22%3A%22x",
 ]
 NAMES = ["name", "processName", "threadName", "taskName"]
 PIECES = [
+    *(
+        "name",
+        "Key",
+        "HEADER",
+        "value",
+        "VALUE",
+        "<",
+        ">",
+        "</",
+        "<\\/",
+        "<token>",
+        "</token>",
+        "<a:pwd b='c'>",
+        "</a:pwd>",
+    ),
+    *("<![CDATA[", "]]>", "u'", 'Rb"', "\r\n", "\\r\\n", "%22", "%3a", "(", ")", "''", "==", 'name="', "key': '"),
     *("password", "token", "Cookie", "pwd", "order", "--", "x", "\u00fc", "\u00a0", "\u201c", "b'", "Bearer", "basic"),
     *("=>", "4111111111111111", "4111", "1111", "%20", "%3D", "%09", "12", "7", "://", ":\\/\\/", "@", "."),
     "eyJhbGciOiJI",
@@ -116,6 +137,18 @@ PAIRS = [
     {"key": "token", "value": None},
     {"name": "shop", "value": 7},
     OrderedDict(name="token", value=1),
+    {"Name": "Set-Cookie", "Value": "x"},
+    {"VALUE": "x", "value": None, "kEY": "token"},
+    {"header": "token", "n": 1, "vaLue": "x"},
+    OrderedDict(Header="shop", Value=1, name="token"),
+    {"\u212aey": "token", "value": 1},
+    {"headers": "token", "keys": "token", "names": "token", "value": 1},
+    {b"Name": "token", "Value": 1},
+    ["run", "--token", "x", "--password", 7, "--pwd", "--jwt", None, "--cookie", ["x"]],
+    ("--token", "x"),
+    {"--token"},
+    [b"--token", "x"],
+    ValueError("--token", "x"),
     ValueError(["token", "x"]),
 ]
 
@@ -124,17 +157,20 @@ PAIRS = [
 def test_a_name_beside_its_value(value: object) -> None:
     """At any depth, and as the arguments of a class that nobody has."""
     redactor = Redactor(DEFAULT_KEYS)
-    agree({"pairs": value, "deep": [{"d": value}]}, redactor)
+    for rules in (redactor, Redactor(DEFAULT_KEYS, (), ["key-value"])):
+        agree({"pairs": value, "deep": [{"d": value}]}, rules)
     agree({"pairs": [["order", "x"], ("host", "token")], "y": ["token", "x"]}, redactor, native=True)
-    for arguments in (b"(Vtoken\nVx\ntt", b"(Vtoken\nVx\nt(Vtoken\nVy\ntt", b"Vtoken\nVx\nt"):
+    for arguments in (b"(Vtoken\nVx\ntt", b"(Vtoken\nVx\nt(Vtoken\nVy\ntt", b"Vtoken\nVx\nt", b"V--token\nVx\nt"):
         frame = b"(dVmsg\nVpaid\nsVpairs\ncshop\nPair\n(" + arguments + b"Rs."
-        sides.agree(sides.core(redactor=redactor), frame, redactor)
+        for rules in (redactor, Redactor(DEFAULT_KEYS, (), ["key-value"])):
+            sides.agree(sides.core(redactor=rules), frame, rules)
 
 
 def test_extra_itself_may_be_a_name_and_a_value() -> None:
     """Python replaces the value."""
     redactor = Redactor(DEFAULT_KEYS)
-    agree({"key": "token", "value": "x"}, redactor)
+    agree({"key": "token", "value": "x"}, redactor, native=False)
+    agree({"Key": "token", "n": 1, "VALUE": "x"}, redactor, native=False)
     agree({"key": "token", "values": "x", "value": 1}, Redactor(["*cookie"]), native=True)
 
 

@@ -153,6 +153,9 @@ cdef bint put_by_python(Machine* m, Out* out, const Node* node, int depth) noexc
             if m.redactor != NULL and isinstance(made, (dict, list, str)):
                 made, is_redacted = (<object> m.redactor).redact_value(made)
                 m.redacted = m.redacted or is_redacted
+            if isinstance(made, str) and made[:2] == "--" and m.secrets.forms & KEY_VALUE:
+                # It may be an option of a command in a list, with a secret behind it, which is not seen here.
+                _give_up()
             put_made(out, made)
             m.nodes_left, m.text_left = reader.rest
             done = True

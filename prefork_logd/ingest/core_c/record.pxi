@@ -578,7 +578,7 @@ cdef bint has_form_in_names(const Secrets* secrets, const Stretch* origin) noexc
 
 cdef inline bint is_secret_value(Machine* m, Fields* fields, const Node* key) noexcept nogil:
     """Tell whether extra is the name of a secret and, under this key, its value, as `{"key": "token", "value": "x"}` is."""
-    return key.size == 5 and says(key, b"value") and has_secret_name(m, fields)
+    return is_value_key(key.value.text, key.size) and has_secret_name(m, fields)
 
 
 cdef bint has_secret_name(Machine* m, Fields* fields) noexcept nogil:
@@ -589,7 +589,7 @@ cdef bint has_secret_name(Machine* m, Fields* fields) noexcept nogil:
         return False
     for index in range(0, fields.extras_count, 2):
         key = fields.extras[index]
-        if (says(key, b"name") or says(key, b"key")) and names_secret(m, fields.extras[index + 1]):
+        if is_name_key(key.value.text, key.size) and names_secret(m, fields.extras[index + 1]):
             return True
     return False
 

@@ -112,7 +112,7 @@ cdef bint[256] OF_INTEREST       # octets at which may_have_form looks closer
 cdef bint[256] IN_CARD           # octets of what may stand between the groups of a card's number
 cdef uint8_t[256] PLAIN_OCTET    # the octet as it is compared; 0: it is passed over
 
-for _octet in bytearray(b"0123456789 -e:@.+%\t=,\"'\\\xc2\xa0\xe2\x80\x90\x91\x92\x93"):
+for _octet in bytearray(b"0123456789 -e:@.+%\t=,<\"'\\\xc2\xa0\xe2\x80\x90\x91\x92\x93"):
     OF_INTEREST[_octet] = True
 for _octet in bytearray(b" -.+%\xc2\xa0\xe2\x80\x90\x91\x92\x93"):
     IN_CARD[_octet] = True
@@ -214,6 +214,20 @@ cdef inline int is_secret(Secrets* secrets, const Node* key) noexcept nogil:
     return found
 
 
+cdef inline bint is_value_key(const uint8_t* key, size_t size) noexcept nogil:
+    """Tell whether a key is `value` in any case (records/redaction.py, VALUE_KEYS)."""
+    return size == 5 and (key[0] | 32) == 118 and ends_with_word(key, size, b"value")
+
+
+cdef inline bint is_name_key(const uint8_t* key, size_t size) noexcept nogil:
+    """Tell whether the value of a key may name a secret that is beside it (records/redaction.py, NAME_KEYS)."""
+    if size == 4:
+        return (key[0] | 32) == 110 and ends_with_word(key, size, b"name")
+    if size == 3:
+        return (key[0] | 32) == 107 and ends_with_word(key, size, b"key")
+    return size == 6 and (key[0] | 32) == 104 and ends_with_word(key, size, b"header")
+
+
 cdef inline bint is_kept(const Node* value) noexcept nogil:
     """Tell whether a value is null, true or false, which are never secrets."""
     return value.kind == NONE or value.kind == BOOL
@@ -239,7 +253,18 @@ cdef bint has_beginning(const Secrets* secrets, const uint8_t* text, size_t size
         return True
     if secrets.forms & PROVIDER_TOKEN and has_prefix(secrets, text, size):
         return True
+    if secrets.forms & KEY_VALUE and is_option(secrets, text, size):
+        return True
     return secrets.forms & OF_WORDS and has_word(secrets, text, size)
+
+
+cdef inline bint is_option(const Secrets* secrets, const uint8_t* text, size_t size) noexcept nogil:
+    """Tell whether a text, with or without quotes, is `--` and the name of a secret: the next one of a list is its value."""
+    cdef bint quoted = size > 0 and text[0] == 34
+    return (
+        size > 2 + <size_t> quoted and text[quoted] == 45 and text[quoted + 1] == 45
+        and compare_key(secrets, text, size - (quoted and text[size - 1] == 34)) != 0
+    )
 
 
 cdef bint has_key_line(const uint8_t* text, size_t size) noexcept nogil:
@@ -364,9 +389,67 @@ cdef bint has_word(const Secrets* secrets, const uint8_t* text, size_t size) noe
         if forms & KEY_VALUE and (octet == 58 or octet == 61 or octet == 37 or octet == 44):  # : = % ,
             if ends_with_secret(secrets, text, at, False):
                 return True
+            if (octet == 58 or octet == 61) and names_beside(secrets, text, size, at):
+                return True
         elif forms & KEY_VALUE and (octet == 32 or octet == 9) and ends_with_secret(secrets, text, at, True):
             return True
+        elif octet == 60 and forms & KEY_VALUE and closes_secret(secrets, text, size, at):  # <
+            return True
     return False
+
+
+cdef bint names_beside(const Secrets* secrets, const uint8_t* text, size_t size, size_t at) noexcept nogil:
+    """Tell whether a secret's name is behind `at` and before it a word such as `name`, as in `"name": "token", "value": "x"`.
+    """
+    cdef size_t start, end = at, skipped = 0
+    while end and skipped < 24 and text[end - 1] in (32, 9, 34, 39, 92):
+        end -= 1
+        skipped += 1
+    start = end
+    while start and end - start <= 6 and is_word_octet(text[start - 1]):
+        start -= 1
+    if not is_name_key(text + start, end - start):
+        return False
+    start = at
+    skipped = 0
+    while start < size and skipped < 24 and text[start] in (32, 9, 34, 39, 92, 58, 61, 62):
+        start += 1
+        skipped += 1
+    # What marks a literal of Python, as in u'token'.
+    for skipped in range(2):
+        if size - start > 1 and text[start + 1] in (34, 39, 92) and (text[start] | 32) in (98, 102, 114, 117):
+            start += 2
+        elif size - start > 2 and text[start + 2] in (34, 39, 92) and (text[start] | 32) in (98, 102, 114, 117):
+            start += 1
+    while start < size and text[start] in (34, 39, 92):
+        start += 1
+    return begins_with_secret(secrets, text, size, start)
+
+
+cdef bint closes_secret(const Secrets* secrets, const uint8_t* text, size_t size, size_t at) noexcept nogil:
+    """Tell whether a text has, at `at`, the end of an element of XML with the name of a secret."""
+    cdef size_t start = at + 1
+    while start < size and text[start] == 92:
+        start += 1
+    if start == size or text[start] != 47:
+        return False
+    at = start + 1
+    while at < size and (is_word_octet(text[at]) or text[at] in (45, 46, 95)):
+        at += 1
+    if at < size and text[at] == 58:
+        start = at
+    return begins_with_secret(secrets, text, size, start + 1)
+
+
+cdef bint begins_with_secret(const Secrets* secrets, const uint8_t* text, size_t size, size_t start) noexcept nogil:
+    """Tell whether a text has the name of a secret from `start` on."""
+    cdef size_t end = start
+    while end < size and end - start <= PLAIN_KEY and (is_word_octet(text[end]) or text[end] in (45, 46, 95)):
+        end += 1
+    if end < size and text[end] >= 128:
+        # As in ends_with_secret.
+        return True
+    return end > start and compare_key(secrets, text + start, end - start) != 0
 
 
 cdef bint ends_with_secret(const Secrets* secrets, const uint8_t* text, size_t end, bint is_flag) noexcept nogil:

@@ -272,9 +272,9 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth,
                 keys[index] = key
                 index += 1
             value = step(&m.memory, &walk)
-            if m.secrets.patterns_count and 3 <= key.size <= 5 and is_text(key):
-                has_value = has_value or says(key, b"value")
-                has_name = has_name or ((says(key, b"name") or says(key, b"key")) and names_secret(m, value))
+            if m.secrets.patterns_count and 3 <= key.size <= 6 and is_text(key):
+                has_value = has_value or is_value_key(key.value.text, key.size)
+                has_name = has_name or (is_name_key(key.value.text, key.size) and names_secret(m, value))
             key = step(&m.memory, &walk)
         chain = rest
         rest = NULL

@@ -42,6 +42,10 @@ def redact(text: str) -> str:
         ('{"pwd":', '{"pwd":'),
         ("[INFO] no JSON: {pwd: 1}", "[INFO] no JSON: {pwd: 1}"),
         ('{"\\uZZ":1,"pwd":1}', '{"\\uZZ":1,"pwd":"*"}'),
+        ('[{"Name":"pwd", "VALUE":"x","value":"y"}]', '[{"Name":"pwd", "VALUE":"*","value":"y"}]'),
+        ('{"key":"\\u0070wd","value":[1,{"a":2}]}', '{"key":"\\u0070wd","value":"*"}'),
+        ('{"name":"pwd","value":null,"n":"pwd"}', '{"name":"pwd","value":null,"n":"pwd"}'),
+        ('{"name":"a","value":"pwd","names":"pwd","value":1}', '{"name":"a","value":"pwd","names":"pwd","value":1}'),
     ],
 )
 def test_the_value_of_a_key_is_replaced(text: str, expected: str) -> None:
@@ -82,8 +86,8 @@ def test_texts_are_found_at_any_depth() -> None:
 @pytest.mark.parametrize(
     "text",
     ['{"pwd":' * 100_000, '{"pwd":[' * 80_000, "[" * 500_000, '{"pwd":"' + "\\" * 500_000, '"' * 500_000,
-     '"a":' * 100_000],
-    ids=["objects", "lists", "brackets", "backslashes", "quotes", "keys"],
+     '"a":' * 100_000, '{"name":"pwd",' * 40_000, '"name":"pwd","value":' * 25_000],
+    ids=["objects", "lists", "brackets", "backslashes", "quotes", "keys", "names", "values"],
 )  # fmt: skip
 def test_no_text_takes_long(text: str) -> None:
     """What decides is that nothing grows faster than the text; measured in CPU time."""

@@ -153,6 +153,11 @@ HEADERS = [["host", "shop"], ["authorization", "geheim"], ["cookie", None]]
         ({"key": "password", "value": {"stringValue": "geheim"}}, {"key": "password", "value": REDACTED}),
         ({"name": "shop", "key": 1, "value": 2}, {"name": "shop", "key": 1, "value": 2}),
         ({"name": "token", "value": None}, {"name": "token", "value": None}),
+        ({"Name": "Set-Cookie", "Value": "geheim"}, {"Name": "Set-Cookie", "Value": REDACTED}),
+        ({"VALUE": 1, "KEY": "token", "value": True}, {"VALUE": REDACTED, "KEY": "token", "value": True}),
+        ({"header": "Cookie", "value": "geheim"}, {"header": "Cookie", "value": REDACTED}),
+        ({"headers": "Cookie", "values": "x", "value": 1}, {"headers": "Cookie", "values": "x", "value": 1}),
+        ({"\u212aey": "Cookie", "value": 1}, {"\u212aey": "Cookie", "value": 1}),
     ],
 )
 def test_a_name_beside_its_value(value: object, shown: object) -> None:
@@ -196,6 +201,28 @@ def test_a_named_value_is_found_by_the_rules_of_keys() -> None:
     assert redactor.redact(record)
     assert record.message == f"IBAN={REDACTED} csrf_token=2 token={REDACTED}"
     assert record.exc_text == f"X-Token: {REDACTED} rest"
+
+
+def test_an_argument_behind_an_option_is_found_in_lists_too() -> None:
+    """As subprocess has commands; another option is not a value. Without the form nothing is searched."""
+    command = [
+        "run",
+        "--db-password",
+        "geheim",
+        "--pin",
+        7,
+        "--token",
+        "--jwt",
+        5,
+        "--pwd",
+        None,
+        "--token",
+        ["x"],
+        "--pwd",
+    ]
+    shown = [*command[:2], REDACTED, "--pin", 7, "--token", "--jwt", REDACTED, *command[8:]]
+    assert Redactor(DEFAULT_KEYS, (), ["key-value"]).redact_value({"argv": command}) == ({"argv": shown}, True)
+    assert Redactor(DEFAULT_KEYS, (), ["bearer"]).redact_value(command) == (command, False)
 
 
 def test_what_our_handler_adds() -> None:
