@@ -8,6 +8,7 @@ import decimal
 import re
 import types
 import zoneinfo
+from urllib.parse import urlparse, urlsplit
 
 import attrs
 import dateutil.tz
@@ -22,6 +23,7 @@ import sqlalchemy as sa
 import yarl
 from django.db import models
 from django.utils.functional import lazystr
+from multidict import CIMultiDict
 from sqlalchemy import orm
 
 if not django.conf.settings.configured:
@@ -164,6 +166,14 @@ NUMBERS = [
         np.arange(1_000.0).reshape(10, 100),
         {"__class__": "numpy.ndarray", "shape": [10, 100], "dtype": "float64", "first": list(map(float, range(10)))},
     ),
+    (np.array([("ada", 7)], [("user", "U4"), ("n", ">i4")]), [{"user": "ada", "n": 7}]),
+    (np.array([("ada", 7)], [("user", "S4"), ("n", "M8[D]")])[0], {"user": "ada", "n": "1970-01-08"}),
+    (np.array([("ada", [1])], [("user", "O"), ("n", "O")]), [{"user": "ada", "n": [1]}]),
+    (np.rec.array([("ada", 7)], [("user", "U4"), ("n", "i4")]), [{"user": "ada", "n": 7}]),
+    (
+        np.zeros(2, [("user", "U4"), ("n", "f8", (2,))]),
+        {"__class__": "numpy.ndarray", "shape": [2], "dtype": "V32", "first": []},
+    ),
 ]
 TIMES = [
     (pd.Timestamp("2026-01-02 03:04:05.678", tz="Europe/Berlin"), "2026-01-02T03:04:05.678000+01:00"),
@@ -202,6 +212,11 @@ OBJECTS = [
     (sa.engine.make_url("postgresql://u:hunter2@h:5/db?password=hunter2"), "postgresql://u:***@h:5/db"),
     (yarl.URL("https://u:hunter2@x.y/z?a=b#c"), "https://u:***@x.y/z?a=b#c"),
     (httpx.URL("https://u:hunter2@x.y:8080/z"), "https://u:***@x.y:8080/z"),
+    (urlsplit("https://u:hunter2@x.y:8080/z?a=b#c"), "https://u:***@x.y:8080/z?a=b#c"),
+    (urlsplit(b"https://u:hunter2@x.y:8080/z"), "https://u:***@x.y:8080/z"),
+    (urlparse("https://u:hunter2@x.y/z;p=1?a=b"), "https://u:***@x.y/z;p=1?a=b"),
+    (urlparse(b"https://u:hunter2@x.y/z?a=b#c"), "https://u:***@x.y/z?a=b#c"),
+    (dict(CIMultiDict(Host="x")), {"Host": "x"}),
     (lazystr("later"), "later"),
     (Safe("s"), "s"),
     (Count(3), 3),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefork_logd.inputs.pickles.symbols import Dict, Node, Object, OctetText, Symbol, Tuple, text_of
+from prefork_logd.inputs.pickles.symbols import Dict, Node, Object, OctetText, Symbol, Tuple, is_call, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +100,23 @@ def _yarl(reader: ValueReader, node: Object, _: int) -> Plain:
 
 
 def _split_result(reader: ValueReader, node: Object, _: int) -> Plain:
-    return _split_url(reader, node.args) if node.is_bare else None
+    """Read results of urllib's urlsplit and urlparse; the latter have the parameters of the path apart."""
+    args = [_ascii_of(part) for part in node.args] if node.is_bare and len(node.args) <= 6 else []
+    if len(args) == 6 and all(type(part) is str for part in args):
+        path, parameters = args.pop(2), args.pop(2)
+        args.insert(2, f"{path};{parameters}" if parameters else path)
+    return _split_url(reader, args)
+
+
+def _ascii_of(part: Node) -> Node:
+    """Return a text for the octets of a URL, also as they are pickled below protocol 3; another node as it is."""
+    if type(part) is bytes and len(part) <= MAX_URL_CHARACTERS:
+        return part.decode("ascii", "backslashreplace")
+    if type(part) is OctetText:
+        return text_of(part, MAX_URL_CHARACTERS)
+    if is_call(part, "_codecs", "encode") and len(part.args) == 2:
+        return text_of(part.args[0], MAX_URL_CHARACTERS)
+    return "" if is_call(part, "builtins", "bytes") and not part.args else part
 
 
 def _httpx(reader: ValueReader, node: Object, _: int) -> Plain:
@@ -161,6 +177,14 @@ def _lazy_text(reader: ValueReader, node: Object, depth: int) -> Plain:
     return None
 
 
+def _first_text(reader: ValueReader, node: Object, depth: int) -> Plain:
+    """Read a subclass of str that is pickled as a call: multidict.istr, the names of headers in aiohttp."""
+    match node.args if node.is_bare else None:
+        case [str(text)]:
+            return reader.plain(text, depth)
+    return None
+
+
 # Objects
 
 
@@ -211,7 +235,14 @@ LIBRARIES: dict[tuple[str, str], Known] = {
     ("yarl._url", "URL"): _yarl,
     ("httpx", "URL"): _httpx,
     ("httpx._urls", "URL"): _httpx,
-    ("urllib.parse", "SplitResult"): _split_result,
+    # Below protocol 3, Python 3 gives modules the names of Python 2.
+    **{
+        (module, name + kind): _split_result
+        for module in ("urllib.parse", "urlparse")
+        for name in ("SplitResult", "ParseResult")
+        for kind in ("", "Bytes")
+    },
+    **{(module, "istr"): _first_text for module in ("multidict", "multidict._multidict", "multidict._multidict_py")},
     ("sqlalchemy.engine.url", "URL"): _database_url,
     ("re", "_compile"): _pattern,
     ("_regex_core", "_compile"): _pattern,

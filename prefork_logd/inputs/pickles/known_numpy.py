@@ -11,7 +11,7 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prefork_logd.inputs.pickles.symbols import LATIN_1, Node, Object, Symbol, Tuple, is_call, text_of
+from prefork_logd.inputs.pickles.symbols import LATIN_1, Dict, Node, Object, Symbol, Tuple, is_call, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,13 @@ SMALL_ARRAY = 100
 """Items of an array that is written whole."""
 FIRST_ITEMS = 10
 MAX_DIMENSIONS = 32
+MAX_FIELDS, MAX_NAME = 32, 100
+"""Fields of a structured array that is read, and characters of the name of one."""
+_LARGEST_ROW = 4_096
 _ITEM_NODES = 2
 """Reading an item counts as so many values more, as it takes as long."""
+_FIELD_NODES = 4
+"""Reading the type of a field counts as so many values."""
 
 _FORMATS = {
     "b1": "?",
@@ -95,11 +100,63 @@ class Element(NamedTuple):
         return f"{order}{self.code}" if order else _NAMES[kind] + ("" if kind == "b" else str(8 * size))
 
 
-def _element(node: Node) -> Element | None:
+class Row(NamedTuple):
+    """The type of a structured array's items."""
+
+    nbytes: int
+    """Octets of an item; 0 for items that are tuples of objects."""
+    size: int
+    parts: tuple[tuple[str, int, Element], ...]
+    """Name, offset and type of each field; none if one of the fields has a type that is not read here."""
+
+    @property
+    def name(self) -> str:
+        """The type's size: its fields may have long names."""
+        return f"V{self.size}"
+
+
+def _element(reader: ValueReader, node: Node) -> Element | Row | None:
     """Return the element type in a pickled numpy.dtype, if it is one that is read here."""
-    if type(node) is not Object or type(node.callee) is not Symbol or node.callee.path != "numpy.dtype":
+    if (
+        type(node) is not Object
+        or type(node.callee) is not Symbol
+        or node.callee.path != "numpy.dtype"
+        or not node.args
+    ):
         return None
-    code = text_of(node.args[0], 12) if node.args else None
+    code = text_of(node.args[0], 12)
+    # Instead of a size, rows may have a class: numpy.record.
+    return _row(reader, node.state) if code is None or code[0:1] == "V" else _simple(node, code)
+
+
+def _row(reader: ValueReader, state: Node) -> Row | None:
+    """Return the type of rows: the fourth to sixth part of their type's state are names, fields and size."""
+    match state:
+        case Tuple(items=[_, _, _, Tuple(items=names), Dict(flat=flat), int(size), *_]) if 0 < size <= _LARGEST_ROW:
+            if not 0 < len(names) <= MAX_FIELDS or len(flat) > 4 * MAX_FIELDS:
+                return Row(size, size, ())
+        case _:
+            return None
+    reader.charge_nodes(_FIELD_NODES * len(flat))
+    fields = {text_of(key, MAX_NAME): field for key, field in zip(flat[::2], flat[1::2], strict=True)}
+    found = [_field(text_of(name, MAX_NAME), fields, size) for name in names]
+    parts = tuple(part for part in found if part is not None)
+    if len(parts) < len(names):
+        parts = ()
+    return Row(size if all(part.nbytes for _, _, part in parts) else 0, size, parts)
+
+
+def _field(name: str | None, fields: dict[str | None, Node], size: int) -> tuple[str, int, Element] | None:
+    """Return a field's name, offset and type, if they are some that are read here."""
+    match fields.get(name):
+        case Tuple(items=[Object(args=[kind, *_]) as dtype, int(offset), *_]) if name is not None:
+            element = _simple(dtype, text_of(kind, 12))
+            if element is not None and 0 <= offset <= size - element.nbytes:
+                return name, offset, element
+    return None
+
+
+def _simple(node: Object, code: str | None) -> Element | None:
     if code is None or not (code in _FORMATS or code == "O8" or (code[:1] in ("U", "S") and _SIZE.fullmatch(code[1:]))):
         return None
     state = node.state.items if type(node.state) is Tuple else []
@@ -143,6 +200,24 @@ def _octets(reader: ValueReader, node: Node, total: int, wanted: int) -> bytes |
     return data
 
 
+def _rows(row: Row, content: Node, count: int) -> list[Any] | None:
+    """Return rows as dicts, of their octets or of tuples of objects."""
+    rows: list[Any] = []
+    for index in range(count):
+        made = Dict()
+        if isinstance(content, bytes):
+            at = index * row.nbytes
+            values = [_items(part, content[at + start : at + start + part.nbytes])[0] for _, start, part in row.parts]
+        else:
+            values = content[index].items if type(content[index]) is Tuple else []
+        if len(values) != len(row.parts):
+            return None
+        for (name, _, _), value in zip(row.parts, values, strict=True):
+            made.flat += (name, value)
+        rows.append(made)
+    return rows
+
+
 def _items(element: Element, data: bytes) -> list[Any]:
     """Return the items in `data`, which is a whole number of them."""
     kind, size = element.code[0], element.nbytes
@@ -179,18 +254,23 @@ def _time_text(element: Element, number: int) -> str:
 
 
 def _scalar(reader: ValueReader, node: Object, depth: int) -> Plain:
-    element = _element(node.args[0]) if node.is_bare and len(node.args) == 2 else None
+    element = _element(reader, node.args[0]) if node.is_bare and len(node.args) == 2 else None
     if element is None or not element.nbytes or element.nbytes > 1_024:
         return None
     data = _octets(reader, node.args[1], element.nbytes, element.nbytes)
-    return None if data is None else reader.fresh(_items(element, data)[0], depth)
+    if data is None:
+        return None
+    if not isinstance(element, Row):
+        return reader.fresh(_items(element, data)[0], depth)
+    rows = _rows(element, data, 1) if element.parts else None
+    return reader.fresh(rows[0], depth) if rows else {"__class__": "numpy.void", "dtype": reader.text(element.name)}
 
 
 def _array(reader: ValueReader, node: Object, depth: int) -> Plain:
     """Read the state of numpy.ndarray: a version, its shape, its type, whether columns come first, its octets."""
     match node.state:
         case Tuple(items=[int(), Tuple(items=shape), dtype, order, content]):
-            element = _element(dtype)
+            element = _element(reader, dtype)
             if element is not None and not (node.items or node.flat or node.kwargs):
                 return _spell_array(reader, shape, element, columns_first=order is True, content=content, depth=depth)
     return None
@@ -200,7 +280,7 @@ def _from_buffer(reader: ValueReader, node: Object, depth: int) -> Plain:
     """Read what numpy makes of pickle protocol 5: octets, an element type, a shape and an order."""
     match node.args if node.is_bare else None:
         case [content, dtype, Tuple(items=shape), order]:
-            element = _element(dtype)
+            element = _element(reader, dtype)
             if element is not None:
                 first = text_of(order, 1) == "F"
                 return _spell_array(reader, shape, element, columns_first=first, content=content, depth=depth)
@@ -208,24 +288,19 @@ def _from_buffer(reader: ValueReader, node: Object, depth: int) -> Plain:
 
 
 def _spell_array(
-    reader: ValueReader, shape: list[Node], element: Element, *, columns_first: bool, content: Node, depth: int
+    reader: ValueReader, shape: list[Node], element: Element | Row, *, columns_first: bool, content: Node, depth: int
 ) -> Plain:
     if len(shape) > MAX_DIMENSIONS or any(type(size) is not int or not 0 <= size < 1 << 40 for size in shape):
         return None
     count = 1
     for size in shape:
         count *= size
-    whole = count <= SMALL_ARRAY
+    parts = len(element.parts) if isinstance(element, Row) else 1
+    whole = count <= SMALL_ARRAY and parts > 0
     # The first items of an array whose columns come first are far apart.
-    wanted = count if whole else 0 if columns_first and len(shape) > 1 else FIRST_ITEMS
-    reader.charge_nodes(_ITEM_NODES * wanted)
-    if element.nbytes:
-        if count * element.nbytes > 1 << 40:
-            return None
-        data = _octets(reader, content, count * element.nbytes, wanted * element.nbytes)
-        items = None if data is None else _items(element, data)
-    else:
-        items = content[:wanted] if type(content) is list and len(content) == count and element.code == "O8" else None
+    wanted = count if whole else 0 if not parts or (columns_first and len(shape) > 1) else FIRST_ITEMS
+    reader.charge_nodes(_ITEM_NODES * wanted * parts)
+    items = _content(reader, element, content, count, wanted)
     if items is None:
         return None
     if not whole:
@@ -236,6 +311,22 @@ def _spell_array(
             "first": reader.fresh(items, depth + 1),
         }
     return reader.fresh(_nested(items, shape, columns_first=columns_first), depth)
+
+
+def _content(reader: ValueReader, element: Element | Row, content: Node, count: int, wanted: int) -> list[Any] | None:
+    """Return the first `wanted` of `count` items."""
+    found: Node = None
+    if element.nbytes:
+        if count * element.nbytes > 1 << 40:
+            return None
+        found = _octets(reader, content, count * element.nbytes, wanted * element.nbytes)
+    elif type(content) is list and len(content) == count:
+        found = content[:wanted]
+    if found is None:
+        return None
+    if isinstance(element, Row):
+        return _rows(element, found, wanted)
+    return _items(element, found) if element.nbytes else found
 
 
 def _nested(items: list[Any], shape: list[int], *, columns_first: bool) -> Any:
