@@ -56,6 +56,8 @@ def _find_reader(kind):
     for (root, name), found in NAMED:
         if (root, name) in names:
             return found
+    if ("argparse", "Namespace") in names:
+        return _read_namespace
     for has, found in STRUCTURES:
         if has(kind):
             return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import array
 import collections
 import collections.abc
@@ -106,6 +107,7 @@ class SecretKey:
         (Order(1), {"number": 1}),
         (Slotted(1), {"number": 1}),
         (types.SimpleNamespace(a=1, _b=2), {"a": 1}),
+        (argparse.Namespace(password="x", verbose=1), {"password": "x", "verbose": 1}),
         (types.MappingProxyType({"a": 1}), {"a": 1}),
         (ipaddress.ip_address("::1"), "::1"),
         (ipaddress.ip_network("10.0.0.0/8"), "10.0.0.0/8"),
