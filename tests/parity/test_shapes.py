@@ -281,6 +281,7 @@ def test_secrets_in_a_shape(cores):
         for name in ("colour", "token", "colour"):
             assert agree(cores, frame({"name": name, "value": "a value"}))[1] == 0
             assert agree(cores, frame({"key": name, "value": "a value", "end": 1}))[1] == 0
+            assert agree(cores, frame({"VALUE": "a value", "n": 1, "Header": name}))[1] == 0
             assert agree(cores, frame([[name, "a value"], [name, "b"]]))[1] == 0
             assert agree(cores, frame([(name, "a value"), ("b", "c")]))[1] == 0
     # The attribute itself is named as one.

@@ -189,7 +189,6 @@ cdef inline int is_secret(Secrets* secrets, const Node* key) noexcept nogil:
 
     Verdicts are kept, as a service has few keys.
     """
-    cdef Verdict* verdict
     cdef int found
     cdef const uint8_t* text = key.value.text
     cdef bint has_tag = key.tag and secrets.tree == tree_number
@@ -201,26 +200,33 @@ cdef inline int is_secret(Secrets* secrets, const Node* key) noexcept nogil:
         found = compare_key(secrets, text, key.size)
         secrets.tagged[key.tag] = 1 + found
         return found
-    if key.size > VERDICT_BYTES:
-        return compare_key(secrets, text, key.size)
-    verdict = &secrets.verdicts[(key.size * 23 + text[0] * 7 + text[key.size - 1] * 5 + text[key.size >> 1]) % VERDICTS]
-    if verdict.size == key.size and memcmp(verdict.text, text, key.size) == 0:
+    return find_verdict(secrets, text, key.size)
+
+
+cdef inline int find_verdict(Secrets* secrets, const uint8_t* key, size_t size) noexcept nogil:
+    """Return what compare_key returns, for a key that is not empty; most verdicts are known."""
+    cdef Verdict* verdict
+    cdef int found
+    if size > VERDICT_BYTES:
+        return compare_key(secrets, key, size)
+    verdict = &secrets.verdicts[(size * 23 + key[0] * 7 + key[size - 1] * 5 + key[size >> 1]) % VERDICTS]
+    if verdict.size == size and memcmp(verdict.text, key, size) == 0:
         return verdict.is_secret
-    found = compare_key(secrets, text, key.size)
+    found = compare_key(secrets, key, size)
     if found >= 0:
-        verdict.size = key.size
+        verdict.size = size
         verdict.is_secret = found
-        memcpy(verdict.text, text, key.size)
+        memcpy(verdict.text, key, size)
     return found
 
 
 cdef inline bint is_value_key(const uint8_t* key, size_t size) noexcept nogil:
-    """Tell whether a key is `value` in any case (records/redaction.py, VALUE_KEYS)."""
+    """Tell whether a key is `value` in any case (records/redacted.py, VALUE_KEYS)."""
     return size == 5 and (key[0] | 32) == 118 and ends_with_word(key, size, b"value")
 
 
 cdef inline bint is_name_key(const uint8_t* key, size_t size) noexcept nogil:
-    """Tell whether the value of a key may name a secret that is beside it (records/redaction.py, NAME_KEYS)."""
+    """Tell whether the value of a key may name a secret that is beside it (records/redacted.py, NAME_KEYS)."""
     if size == 4:
         return (key[0] | 32) == 110 and ends_with_word(key, size, b"name")
     if size == 3:

@@ -414,8 +414,8 @@ cdef bint sketch_mapping(Machine* m, Sketch* sketch, Chain* flat, int depth) noe
     while key != NULL:
         if count == COMPARED or key.kind != TEXT or key.look != PLAIN or is_secret(m.secrets, key) != 0:
             return False
-        has_value = has_value or says(key, b"value")
-        has_name = has_name or says(key, b"name") or says(key, b"key")
+        has_value = has_value or is_value_key(key.value.text, key.size)
+        has_name = has_name or is_name_key(key.value.text, key.size)
         keys[count] = key
         count += 1
         if not put_name(sketch.json, key, count > 1) or not sketch_value(m, sketch, step(&m.memory, &walk), depth + 1):

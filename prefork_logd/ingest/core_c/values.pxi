@@ -134,7 +134,27 @@ cdef bint names_secret(Machine* m, const Node* name) noexcept nogil:
             return False
         start_walk(&m.memory, &m.memory.boxes[name.value.box].args, &walk)
         name = step(&m.memory, &walk)
-    return (is_text(name) or name.kind == BYTES) and compare_key(m.secrets, name.value.text, name.size) != 0
+    return (
+        (is_text(name) or name.kind == BYTES) and name.size > 0 and find_verdict(m.secrets, name.value.text, name.size) != 0
+    )
+
+
+cdef bint has_secret_name_among(Machine* m, Chain* one, Chain* other) noexcept nogil:
+    """Tell whether keys and values in turn, of one or two chains, have a name that names a secret."""
+    cdef Walk walk
+    cdef Node* key
+    cdef Node* value
+    while one != NULL:
+        start_walk(&m.memory, one, &walk)
+        key = step(&m.memory, &walk)
+        while key != NULL:
+            value = step(&m.memory, &walk)
+            if is_text(key) and is_name_key(key.value.text, key.size) and names_secret(m, value):
+                return True
+            key = step(&m.memory, &walk)
+        one = other
+        other = NULL
+    return False
 
 
 cdef bint holds_secret_pair(Machine* m, Chain* one, Chain* other) noexcept nogil:
@@ -257,7 +277,6 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth,
     cdef Chain* chain = one
     cdef Walk walk
     cdef Node* key
-    cdef Node* value
     cdef bint done = False, has_value = False, has_name = False
     m.nodes_left -= 2 * count if public else count
     if count > COMPARED:
@@ -271,10 +290,10 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth,
             if not public or not is_private(key):
                 keys[index] = key
                 index += 1
-            value = step(&m.memory, &walk)
+            step(&m.memory, &walk)
             if m.secrets.patterns_count and 3 <= key.size <= 6 and is_text(key):
                 has_value = has_value or is_value_key(key.value.text, key.size)
-                has_name = has_name or (is_name_key(key.value.text, key.size) and names_secret(m, value))
+                has_name = has_name or is_name_key(key.value.text, key.size)
             key = step(&m.memory, &walk)
         chain = rest
         rest = NULL
@@ -282,7 +301,7 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth,
     done = are_distinct(m, keys, index)
     if keys != few:
         free(keys)
-    if not done or (has_value and has_name) or not put_byte(out, 123):
+    if not done or (has_value and has_name and has_secret_name_among(m, one, other)) or not put_byte(out, 123):
         return False
     done = False
     chain = one
