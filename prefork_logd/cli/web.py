@@ -61,7 +61,7 @@ def user_(flags: Flags, name: str, role: str | None, from_stdin: bool, only_prin
 
     Changes the configuration file; `reload` applies it.
     """
-    from prefork_logd.cli.web_user import change_file, user_table
+    from prefork_logd.cli.web_user import change_file, closing_commands, user_table
     from prefork_logd.config.load import SYSTEM_FILE, find_file
     from prefork_logd.web.users import hash_password
 
@@ -74,7 +74,8 @@ def user_(flags: Flags, name: str, role: str | None, from_stdin: bool, only_prin
         return ExitStatus.OK
     click.echo(f"{path}: {change_file(path, name, hashed, role)}; `{PROGRAM} reload` applies it")
     if path.stat().st_mode & 0o004:
-        complain(f"{path} can be read by every user of this host, who could guess weak passwords; do: chmod o-r {path}")
+        do = closing_commands(path, lenient_settings(flags))
+        complain(f"{path} can be read by every user of this host, who could guess weak passwords; do: {do}")
     return ExitStatus.OK
 
 

@@ -12,16 +12,37 @@ from typing import TYPE_CHECKING
 import tomli_w
 
 from prefork_logd.config.load import load, loads
+from prefork_logd.config.paths import PID_FILE
 from prefork_logd.errors import ConfigError, ProcessError
 from prefork_logd.system.disk import replace_file
+from prefork_logd.system.privileges import find_account, find_owner, group_name
 
 if TYPE_CHECKING:
+    from prefork_logd.config.settings import Settings
     from prefork_logd.config.web import WebSettings, WebUserSettings
 
 
 def user_table(name: str, hashed: str, role: str) -> str:
     """Return the table of a user, as TOML."""
     return f"[[web.user]]\n{tomli_w.dumps({'name': name, 'password': hashed, 'role': role})}"
+
+
+def closing_commands(path: Path, settings: Settings) -> str:
+    """Return the commands after which only the owner of a file and the collector's user can read it."""
+    state_dir = Path(settings.server.state_dir)
+    owner = find_owner(state_dir / PID_FILE, state_dir)
+    if user := settings.server.user:
+        account = find_account(user)
+        uid, gid = account.pw_uid, account.pw_gid
+    elif owner is not None:
+        uid, gid = owner.st_uid, owner.st_gid
+    else:
+        uid, gid = 0, 0
+    status = path.stat()
+    if uid in (0, status.st_uid):
+        return f"chmod o-r {path}"
+    # Without these the collector could not read its configuration again, nor start.
+    return f"chgrp {group_name(gid)} {path} && chmod g+r,o-r {path}"
 
 
 def change_file(path: Path, name: str, hashed: str, role: str | None) -> str:

@@ -9,6 +9,7 @@ directories is opened as that user. Root uses only paths in which no other user 
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import pwd
 import resource
@@ -41,6 +42,14 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def group_name(gid: int) -> str:
+    """Return the name of a group, or the number if it has none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def is_to_be_dropped(user: str) -> bool:

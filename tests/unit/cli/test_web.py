@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import grp
+import pwd
 import time
 import warnings
 from pathlib import Path
@@ -18,6 +20,7 @@ from prefork_logd.web.page_files import PageFiles
 from prefork_logd.web.shares import PATH, Shares
 from prefork_logd.web.tokens import Tokens
 from prefork_logd.web.users import find_user
+from tests.support.accounts import NEEDS_ROOT, USER, give
 from tests.support.page import make_settings, seed
 from tests.support.stores import line
 
@@ -159,7 +162,22 @@ def test_a_file_that_all_can_read_is_warned_about(state_dir: Path, tmp_path: Pat
     config = tmp_path / "x.toml"
     config.write_text("")
     config.chmod(0o644)
-    assert f"chmod o-r {config}" in add(state_dir, config, "ada")
+    assert f"do: chmod o-r {config}\n" in add(state_dir, config, "ada")
+
+
+@NEEDS_ROOT
+def test_the_collectors_user_can_still_read_a_file_that_is_closed_to_others(state_dir: Path, tmp_path: Path) -> None:
+    """A service of its own user could not start again if its file were left to root alone."""
+    config = tmp_path / "x.toml"
+    config.write_text("")
+    config.chmod(0o644)
+    give(state_dir)
+    group = grp.getgrgid(pwd.getpwnam(USER).pw_gid).gr_name
+    command = f"chgrp {group} {config} && chmod g+r,o-r {config}\n"
+    assert command in add(state_dir, config, "ada")
+    config.write_text(f'[server]\nuser = "{USER}"\n')
+    give(state_dir, "root")
+    assert command in add(state_dir, config, "ada")
 
 
 # Tokens
