@@ -200,9 +200,8 @@ class Redactor:
 
     def _redact_dict(self, value: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         changed: dict[str, Any] = {}
-        longest, searched = 0, self._searched
+        searched = self._searched
         for key, item in value.items():
-            longest = max(longest, len(key))
             if is_hidden(item) and self.is_secret(key):
                 changed[key] = REDACTED
             elif isinstance(item, searched):
@@ -214,7 +213,8 @@ class Redactor:
             if any(isinstance(name, str) and self.is_secret(name) for name in names):
                 changed.update((key, REDACTED) for key, item in value.items() if key in VALUE_KEYS and is_hidden(item))
         found = ({**value, **changed}, True) if changed else (value, False)
-        return self._redact_keys(*found) if longest >= self.shortest else found
+        is_long = bool(self._searches) and max(map(len, value), default=0) >= self.shortest
+        return self._redact_keys(*found) if is_long else found
 
     def _redact_keys(self, value: dict[str, Any], is_changed: bool) -> tuple[dict[str, Any], bool]:
         """Do with the texts of keys what is done with other texts; no value is lost where two become the same."""
