@@ -66,7 +66,7 @@ class RedactSettings(TableSettings, frozen=True, kw_only=True, forbid_unknown_fi
             description="Forms of secrets that are replaced in message, exc_text, stack_info, the names of logger, "
             'process, thread and task, and the texts and keys of extra. "bearer": the text after Bearer or Basic; '
             '"card": numbers of payment cards; "jwt": JSON Web Tokens; "key-value": the value after a key of `keys`, '
-            'as in password=x, "token": "x" or <token>x</token>; "private-key": private keys in PEM and the like; '
+            'as in password=x or "token": "x", also in XML and forms; "private-key": private keys in PEM and the like; '
             '"provider-token": tokens of well-known providers, such as ghp_x; "url-password": the password in a URL.',
         ),
     ] = ()
