@@ -102,9 +102,10 @@ def test_records_of_one_time_that_are_too_large_are_an_error(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_little_memory")
 def test_values_that_are_too_large_for_the_memory_are_counted(tmp_path):
     """By facets and statistics, of a column and of a field in `extra`; the answer has their beginnings."""
-    texts = ["x" * 900_000 + f"{at % 30:02}" for at in range(120)]
+    texts = ["x" * 250_000 + f"{at % 30:02}" for at in range(120)]
     settings = _filled(tmp_path, [line(NOON + at, name=text, extra={"blob": text}) for at, text in enumerate(texts)])
     shown = "x" * 1_000 + "…"
     with contextlib.closing(open_search(settings)) as search:
