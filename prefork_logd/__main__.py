@@ -2,6 +2,7 @@
 
 from __future__ import print_function
 
+import gc
 import os
 import sys
 
@@ -46,7 +47,10 @@ def main():  # type: () -> int
             file=sys.stderr,
         )
         return 1
-    return run()
+    status = run()
+    # Python looks for cycles once more at its end, which takes a tenth of the time of a quick verb.
+    gc.freeze()
+    return status
 
 
 if __name__ == "__main__":

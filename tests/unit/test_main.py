@@ -11,10 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from prefork_logd import __main__ as entry
 from prefork_logd.__main__ import open_standard_descriptors
 
 ROOT = Path(__file__).resolve().parents[2]
 COMBINATIONS = [closed for size in range(4) for closed in itertools.combinations(range(3), size)]
+
+
+def test_nothing_is_searched_for_cycles_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status is that of the verb."""
+    done: list[str] = []
+    monkeypatch.setattr("prefork_logd.cli.main.main", lambda: done.append("verb") or 3)
+    monkeypatch.setattr(entry.gc, "freeze", lambda: done.append("freeze"))
+    assert entry.main() == 3
+    assert done == ["verb", "freeze"]
 
 
 @pytest.mark.slow
