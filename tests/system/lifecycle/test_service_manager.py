@@ -82,6 +82,21 @@ def test_a_writer_that_hangs_ends_the_keep_alives(make_collector: Maker, tmp_pat
         assert collector.stop() == 0
 
 
+def test_children_leave_sigterm_to_the_master(make_collector: Maker) -> None:
+    """With KillMode=control-group systemd sends it to all of them; the master lets them end in order."""
+    collector = make_collector('[web]\nbind = ["127.0.0.1:0"]\n', "--workers", "1", default_store=True).start()
+    before = collector.status()["children"]
+    assert {child["kind"] for child in before} >= {"writer", "worker", "shipper", "web"}
+    for child in before:
+        os.kill(child["pid"], signal.SIGTERM)
+    with collector.connect() as sock:
+        sock.sendall(frames(["after it"]))
+        assert messages(collector.wait_for_records(1)) == ["after it"]
+    after = collector.status()["children"]
+    assert [(child["pid"], child["restarts"]) for child in after] == [(child["pid"], 0) for child in before]
+    assert collector.stop() == 0
+
+
 @pytest.mark.parametrize("unit", ["prefork-logd.service", "prefork-logd-dynamic.service"])
 def test_the_units_are_sound_and_hardened(unit: str, tmp_path: Path) -> None:
     """`systemd-analyze verify` has no complaint, and `security` rates the exposure below 3.0."""
@@ -91,6 +106,7 @@ def test_the_units_are_sound_and_hardened(unit: str, tmp_path: Path) -> None:
     service = tmp_path / "prefork-logd.service"
     service.write_text((UNITS / unit).read_text().replace("=prefork-logd run", f"={sys.executable} run").replace(
         "=prefork-logd reload", f"={sys.executable} reload"))  # fmt: skip
+    assert "\nKillMode=control-group\n" in service.read_text()  # "mixed" kills the children of a killed master at once
     shutil.copy(UNITS / "prefork-logd.socket", tmp_path)
     verified = subprocess.run(
         ["systemd-analyze", "verify", service, tmp_path / "prefork-logd.socket"],
