@@ -71,6 +71,8 @@ class Choices:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
+        self.is_ours = self.below(4) == 3
+        """Whether records are pickled as by our handler: by protocol 4, without a memo."""
 
     def below(self, most: int) -> int:
         """Return a number below `most`, which is at most 256."""
@@ -90,6 +92,8 @@ class Choices:
 def _text(choices: Choices, value: bytes | None = None) -> bytes:
     # Usual texts come most often: a record with several odd ones is left to Python.
     value = choices.of(TEXTS if choices.below(3) else TEXTS[:5]) if value is None else value
+    if choices.is_ours and len(value) < 256:
+        return b"\x8c" + bytes((len(value),)) + value  # SHORT_BINUNICODE
     if choices.below(24) == 23 and len(value) < 256:
         return b"U" + bytes((len(value),)) + value  # SHORT_BINSTRING
     return b"X" + struct.pack("<L", len(value)) + value
@@ -191,9 +195,9 @@ def _filled(choices: Choices, form: Form) -> list[Part]:
 
 def _frame(choices: Choices, groups: list[list[tuple[bytes, bytes]]], nested: list[tuple[bytes, list[Part]]]) -> bytes:
     """Return the body of a record's frame: its dict, with or without the numbers of a pickler that memoizes."""
-    memo = 3 - choices.below(4)
+    memo = 0 if choices.is_ours else 3 - choices.below(4)
     number = choices.of((0, 0, 0, 0, 1, 200, 250))
-    parts = [choices.of((b"", b"", b"\x80\x02")), b"}"]
+    parts = [b"\x80\x04" if choices.is_ours else choices.of((b"", b"", b"\x80\x02")), b"}"]
 
     def put() -> None:
         nonlocal number

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.handlers._pickles import make_pickle
 from prefork_logd.ingest import core as native
 from tests.parity import sides
 from tests.support.strategies import bounded
@@ -20,8 +21,11 @@ KINDS = ({}, {"paid": True, "n": 1.5}, {"request": {"method": "GET", "parts": [1
 """Further attributes of records."""
 
 
-def made(site=0, message="said", thread=140_289_344_486_016, **extra):
-    """Return the body of the frame that a service sends for a record of one of its lines of code."""
+def made(site=0, message="said", thread=140_289_344_486_016, *, is_ours=False, **extra):
+    """Return the body of the frame that a service sends for a record of one of its lines of code.
+
+    `is_ours`: as our handler pickles it: by protocol 4, without a memo.
+    """
     record = logging.LogRecord(
         f"shop.part{site % 3}",
         (site % 5 + 1) * 10,
@@ -35,7 +39,7 @@ def made(site=0, message="said", thread=140_289_344_486_016, **extra):
     record.created = 1_795_404_000.0 + site / 8
     record.thread = thread
     record.__dict__.update(extra)
-    return HANDLER.makePickle(record)[4:]
+    return make_pickle(record, is_short=True) if is_ours else HANDLER.makePickle(record)[4:]
 
 
 @pytest.fixture
@@ -70,12 +74,14 @@ def warm(cores, frame):
     return (native.speedups.stretches() - before) / len(cores)
 
 
-def test_a_record_that_comes_again_is_copied(cores):
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_a_record_that_comes_again_is_copied(cores, is_ours):
     """Its place in the code and its thread, whatever message and extras say."""
-    assert warm(cores, made(1)) == 2
+    assert warm(cores, made(1, is_ours=is_ours)) == 2
     before = native.speedups.stretches()
     for number in range(50):
-        assert agree(cores, made(1, f"{number} \u00fc \"'\\\n", request=number, kind="a\tb", paid=bool(number % 2)))
+        extras = {"request": number, "kind": "a\tb", "paid": bool(number % 2)}
+        assert agree(cores, made(1, f"{number} \u00fc \"'\\\n", is_ours=is_ours, **extras))
     assert native.speedups.stretches() - before == 50 * 2 * len(cores)
 
 
@@ -110,10 +116,11 @@ def written(bodies):
     return bytes(lines.joined()), native.speedups.layouts() - before
 
 
-def test_many_stretches_are_read_by_their_layout_and_a_few_are_copied():
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_many_stretches_are_read_by_their_layout_and_a_few_are_copied(is_ours):
     """600 places and 600 threads are many; the same 50 fit the processor's caches. Both are noticed, after a while."""
     native.speedups.unlearn()
-    frames = [made(site, thread=2**46 + site * 4096) for site in range(600)]
+    frames = [made(site, thread=2**46 + site * 4096, is_ours=is_ours) for site in range(600)]
     for _ in range(8):
         written(frames)
     lines, count = written(frames)
@@ -137,7 +144,11 @@ def test_a_fleet_that_uses_each_place_once_is_read_by_layout():
 @bounded
 def test_a_record_that_is_not_as_its_layout(data):
     """Octets of it are changed, left out or put in, wherever; its neighbours are as before."""
-    frames = [made(site, "x" * (site % 4 * 9), thread=2**46 + site % 5 * 4096, **KINDS[site % 3]) for site in range(12)]
+    is_ours = data.draw(st.booleans())
+    frames = [
+        made(site, "x" * (site % 4 * 9), thread=2**46 + site % 5 * 4096, is_ours=is_ours, **KINDS[site % 3])
+        for site in range(12)
+    ]
     for _ in range(4):
         written(frames)
     native.speedups.expect_many()
@@ -219,6 +230,43 @@ def test_places_and_threads_that_come_once_are_read_by_their_layout(cores):
     assert native.speedups.layouts() - before >= 190
 
 
+@pytest.mark.parametrize(
+    "thread", [0, 255, 2**31, -(2**31) - 1, 2**39, 2**55 - 1, 2**63 - 1, -(2**63), 2**63, 2**64, 2**80]
+)
+def test_numbers_of_any_size_in_a_layout(cores, thread):
+    """Our handler sends those above 31 bits as LONG1, of which the layout reads eight octets at most."""
+    for is_many in (False, True):
+        for _ in range(4):
+            if is_many:
+                native.speedups.expect_many()
+            agree(cores, made(2, thread=thread, is_ours=True))
+            agree(cores, made(2, is_ours=True))
+
+
+@pytest.mark.parametrize("begin", [b"", b"\x80\x04", b"\x80\x05", b"\x80\x06", b"\x80\x04\x80\x04"])
+@pytest.mark.parametrize("more", [0, 1, -1, -9, 2**32, 2**63])
+def test_the_length_of_a_frame_within_the_pickle(cores, begin, more):
+    """FRAME says how many octets follow; there may be two, or a second one within the first."""
+    whole = made(2, is_ours=True)
+    assert whole[:3] == b"\x80\x04\x95"
+    body = whole[11:]
+    for one in (
+        begin + b"\x95" + struct.pack("<Q", (len(body) + more) % 2**64) + body,
+        begin
+        + b"\x95"
+        + struct.pack("<Q", (len(body) + 9 + more) % 2**64)
+        + b"\x95"
+        + struct.pack("<Q", len(body))
+        + body,
+        begin + b"\x95" + bytes(8) + b"\x95" + struct.pack("<Q", len(body)) + body,
+        begin + body,
+    ):
+        for _ in range(3):
+            agree(cores, one)
+        for size in range(20):
+            assert not agree(cores, one[:size])
+
+
 def test_what_was_read_by_its_layout_can_still_be_referred_to(cores):
     """Such a record is read again, key by key; those that follow it for a while are, too."""
     assert warm(cores, made(1)) == 2
@@ -228,9 +276,10 @@ def test_what_was_read_by_its_layout_can_still_be_referred_to(cores):
         assert agree(cores, HANDLER.makePickle(record)[4:])
 
 
-def test_one_octet_that_differs_is_seen(cores):
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_one_octet_that_differs_is_seen(cores, is_ours):
     """Each octet of a known record, changed to a few others: what comes out is what Python makes of that record."""
-    whole = made(2, tenant="north")
+    whole = made(2, tenant="north", is_ours=is_ours)
     assert warm(cores, whole) == 2
     draw = random.Random(2)
     for at in range(len(whole)):
@@ -239,22 +288,36 @@ def test_one_octet_that_differs_is_seen(cores):
 
 
 @pytest.mark.parametrize(
-    "other", [b"N", b"X\x04\0\0\0abcd", b"X\xff\0\0\0", b"G" + bytes(8), b"K\x07", b"U\x03abc", b"I1\n"]
+    "other",
+    [
+        *(b"N", b"X\x04\0\0\0abcd", b"X\xff\0\0\0", b"G" + bytes(8), b"K\x07", b"U\x03abc", b"I1\n"),
+        *(
+            b"\x8c\x03abc",
+            b"\x8c\xff",
+            b"\x8a\x00",
+            b"\x8a\x01\xff",
+            b"\x8a\x08" + b"\x80" * 8,
+            b"\x8a\x09" + bytes(9),
+            b"\x94",
+        ),
+    ],
 )
-def test_another_opcode_in_the_place_of_a_value(cores, other):
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_another_opcode_in_the_place_of_a_value(cores, is_ours, other):
     """At each place of a record that has a known layout: the rest is not where the layout has it."""
     for number in range(3):
-        assert agree(cores, made(number, thread=2**40 + number))
-    whole = made(9, thread=2**41)
+        assert agree(cores, made(number, thread=2**40 + number, is_ours=is_ours))
+    whole = made(9, thread=2**41, is_ours=is_ours)
     for at in range(len(whole)):
-        if whole[at : at + 1] in (b"L", b"\x8a", b"X", b"K", b"M"):
+        if whole[at : at + 1] in (b"L", b"\x8a", b"\x8c", b"X", b"K", b"M"):
             agree(cores, whole[:at] + other + whole[at + len(other) :])
             agree(cores, whole[:at] + other + whole[at + 1 :])
 
 
-def test_one_octet_more_or_less_is_seen(cores):
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_one_octet_more_or_less_is_seen(cores, is_ours):
     """At each place of a known record."""
-    whole = made(3)
+    whole = made(3, is_ours=is_ours)
     assert warm(cores, whole) == 2
     for at in range(len(whole)):
         agree(cores, whole[:at] + whole[at + 1 :])

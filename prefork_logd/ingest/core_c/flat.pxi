@@ -65,7 +65,7 @@ cdef uint32_t learn_key(uint32_t before, const uint8_t* data, size_t left) noexc
     if data[0] == 0x58:  # BINUNICODE
         memcpy(&length, data + 1, 4)
         head = 5
-    elif data[0] == 0x55:  # SHORT_BINSTRING
+    elif data[0] == 0x55 or data[0] == 0x8C:  # SHORT_BINSTRING, SHORT_BINUNICODE
         length = data[1]
         head = 2
     else:
@@ -94,7 +94,7 @@ cdef uint32_t learn_key(uint32_t before, const uint8_t* data, size_t left) noexc
     memcpy(key.octets, data, size)
     key.size = <uint32_t> size
     key.head = <uint32_t> head
-    set_node(&node, TEXT if head == 5 else OCTETS, PLAIN, length, <uint64_t> <size_t> (data + head))
+    set_node(&node, OCTETS if data[0] == 0x55 else TEXT, PLAIN, length, <uint64_t> <size_t> (data + head))
     node.tag = <uint16_t> flat_keys
     memcpy(&key.word, &node, 8)
     key.slot = find_slot(&node)
@@ -174,6 +174,9 @@ cdef inline bint push_scalar(Machine* m) noexcept nogil:
     elif opcode == 0x8A:  # LONG1
         if push_long(m, 1):
             return True
+    elif opcode == 0x8C:  # SHORT_BINUNICODE
+        if take_counted(m, 1, &start, &size) and push_text(m, start, size):
+            return True
     elif opcode == 0x55:  # SHORT_BINSTRING
         if take_counted(m, 1, &start, &size) and push_octets(m, start, size):
             return True
@@ -227,13 +230,16 @@ cdef uint32_t read_usual_pairs(
         is_put = two_octets == put
         value_at += 2 * is_put
         opcode = value_at[0]
-        if opcode == 0x58:  # BINUNICODE
+        if opcode == 0x58 or opcode == 0x8C:  # BINUNICODE, SHORT_BINUNICODE
             if end - value_at < 8:
                 break
             memcpy(&length, value_at + 1, 4)
-            if length > <size_t> (end - value_at) - 8:
-                break
             value_at += 5
+            if opcode == 0x8C:
+                length &= 0xFF
+                value_at -= 3
+            if length > <size_t> (end - value_at) - 3:
+                break
             look = look_within(value_at, length, end - value_at)
             if look & INVALID:
                 break
@@ -316,14 +322,14 @@ cdef bint read_free_key(Machine* m, Fields* fields, uint32_t before, uint32_t* m
     if data[0] == 0x58:  # BINUNICODE
         memcpy(&length, data + 1, 4)
         head = 5
-    elif data[0] == 0x55:  # SHORT_BINSTRING
+    elif data[0] == 0x55 or data[0] == 0x8C:  # SHORT_BINSTRING, SHORT_BINUNICODE
         length = data[1]
         head = 2
     else:
         return False
     if length == 0 or length > left - head or look_at(data + head, length) != PLAIN:
         return False
-    set_node(name, TEXT if head == 5 else OCTETS, PLAIN, length, <uint64_t> <size_t> (data + head))
+    set_node(name, OCTETS if data[0] == 0x55 else TEXT, PLAIN, length, <uint64_t> <size_t> (data + head))
     m.at += head + length
     while before:
         if FLAT[before].slot >= 0:
@@ -359,6 +365,7 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     cdef int slot
     cdef const uint8_t* data = m.data
     cdef size_t size = m.size
+    cdef uint64_t frame_bytes
     cdef Node* name
     cdef Node* value
     cdef Node* stack
@@ -377,6 +384,14 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
         return False
     if data[0] == 0x80 and data[1] <= 5:  # PROTO
         m.at = 2
+    if data[m.at] == 0x95:  # FRAME
+        if size < m.at + 16:
+            return False
+        memcpy(&frame_bytes, data + m.at + 1, 8)
+        if frame_bytes > size - m.at - 9:
+            return False
+        m.at += 9
+        m.protocol_frame_end = m.at + frame_bytes
     if data[m.at] != 0x7D:  # EMPTY_DICT
         return False
     m.at += 1

@@ -13,6 +13,11 @@ cdef inline bint is_record(Machine* m) noexcept nogil:
     return node.kind == DICT and node.value.box == 0
 
 
+cdef inline bint ends_value(uint8_t opcode) noexcept nogil:
+    """Tell whether an opcode stands behind a whole value of the record: that of a text, or SETITEMS."""
+    return opcode == 0x58 or opcode == 0x8C or opcode == 0x55 or opcode == 0x75
+
+
 cdef bint read_value(Machine* m) noexcept nogil:
     """Do the opcodes that make one value, which is pushed above the record's mark.
 
@@ -26,13 +31,13 @@ cdef bint read_value(Machine* m) noexcept nogil:
     while m.at < m.size and m.opcodes < MAX_OPCODES:
         opcode = data[m.at]
         if m.marks_size == 1:
-            if m.top == goal and (opcode == 0x58 or opcode == 0x55 or opcode == 0x75):
+            if m.top == goal and ends_value(opcode):
                 # A class is mostly called. Without a mark its arguments would look like a key.
                 if m.memory.stack[m.top - 1].kind != SYMBOL:
                     return True
             if ENDS_MARK[opcode]:
                 return False
-        elif opcode == 0x58:  # BINUNICODE
+        elif opcode == 0x58 or opcode == 0x8C:  # BINUNICODE, SHORT_BINUNICODE
             # Most often a key or a value of a dict: nothing else has to be looked at.
             m.opcodes += 1
             if not push_scalar(m):

@@ -36,8 +36,10 @@ cdef enum:
     NO_STEP = 0
     TEXT_STEP = 1            # BINUNICODE
     NUMBER_STEP = 2          # BININT1, BININT2 and BININT
-    COUNTED_STEP = 3         # a length of one octet: SHORT_BINSTRING and LONG1
+    OCTETS_STEP = 3          # SHORT_BINSTRING
     LINE_STEP = 4            # LONG, and INT of Python 2
+    SHORT_STEP = 5           # SHORT_BINUNICODE
+    LONG_STEP = 6            # LONG1, which has a length of one octet, as the kinds before and OCTETS_STEP
     LAYOUTS = 8              # for each group; they differ by the service's Python, and by what came before and is shared
     UNFIT_LAYOUT = 8
 
@@ -191,16 +193,16 @@ cdef inline size_t read_step(const uint8_t* data, size_t at, size_t size, int ki
         at += 4 + <size_t> length
     elif kind == NUMBER_STEP:
         at += NUMBER_BYTES[data[at]]
-    elif kind == COUNTED_STEP:
+    elif kind != LINE_STEP:
         at += 1 + <size_t> data[at]
-    elif kind == LINE_STEP and size - at >= 32:
+    elif size - at >= 32:
         length = newline16(data + at)
         if length == 16:
             length += newline16(data + at + 16)
         if length >= 24:
             return 0
         at += length + 1
-    elif kind == LINE_STEP:
+    else:
         length = 24 if size - at > 24 else <uint32_t> (size - at)
         end = <const uint8_t*> memchr(data + at, 10, length)
         if end == NULL:
@@ -232,7 +234,7 @@ cdef inline bint follow_layout(
             at += 4 + <size_t> length
         elif step.kind == NUMBER_STEP:
             at += NUMBER_BYTES[at[0]]
-        elif step.kind == COUNTED_STEP:
+        elif step.kind != LINE_STEP:
             at += 1 + <size_t> at[0]
         else:
             place = read_step(data, at - data, frame_size, step.kind)
@@ -254,8 +256,8 @@ cdef inline bint follow_layout(
 
 cdef inline bint may_fit(int slot, uint8_t opcode) noexcept nogil:
     """Tell whether a value with this opcode may fit its field, and read_by_layout reads it."""
-    cdef bint is_text = opcode == 0x58 or opcode == 0x55
-    return opcode != 0x8A and is_text == ((1 << slot & INTEGERS) == 0)
+    cdef bint is_text = opcode == 0x58 or opcode == 0x8C or opcode == 0x55
+    return is_text == ((1 << slot & INTEGERS) == 0)
 
 
 cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
@@ -297,8 +299,12 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
             kind = NUMBER_STEP
         elif opcode == 0x4C or opcode == 0x49:  # LONG, INT
             kind = LINE_STEP
-        elif opcode == 0x8A or opcode == 0x55:  # LONG1, SHORT_BINSTRING
-            kind = COUNTED_STEP
+        elif opcode == 0x55:  # SHORT_BINSTRING
+            kind = OCTETS_STEP
+        elif opcode == 0x8C:  # SHORT_BINUNICODE
+            kind = SHORT_STEP
+        elif opcode == 0x8A:  # LONG1
+            kind = LONG_STEP
         elif opcode == 0x68 and data[at + 1] >= m.memory.memo_end:  # BINGET, of something in this stretch
             layout.is_direct = False
             at += 2
@@ -334,26 +340,25 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
         layout.last = key
     layout.rest = <uint32_t> (at - fixed)
     memcpy(layout.octets + used, data + fixed, layout.rest)
-    settle_needs(layout)
+    layout.needed = settle_needs(layout.steps, layout.count, layout.rest)
     layout.memo_count = <uint32_t> memo - layout.memo_start
     layout.is_direct = layout.is_direct and stored == (SITE_STORED if group == SITE else ORIGIN_SLOTS)
     return layout.count > 0 and memo <= 256
 
 
-cdef void settle_needs(Layout* layout) noexcept nogil:
-    """Set the numbers of octets that must be there, so that no look at what follows is needed before it is read."""
-    cdef uint32_t needed = layout.rest + 2
-    cdef uint32_t index = layout.count
-    cdef bint is_text
-    cdef Step* step
+cdef uint32_t settle_needs(Step* steps, uint32_t count, uint32_t rest) noexcept nogil:
+    """Set the numbers of octets that must be there, so that no look at what follows is needed before it is read.
+
+    Return the number that the first step needs; `rest` octets are behind the last one.
+    """
+    cdef uint32_t needed = rest + 2
+    cdef uint32_t index = count
     while index:
         index -= 1
-        step = &layout.steps[index]
-        is_text = step.kind == TEXT_STEP or step.kind == COUNTED_STEP
-        step.needed = needed if needed > <uint32_t> SLACK or not is_text else SLACK
-        # A number has five octets at most, as many as the opcode and the length of a text.
-        needed = step.fixed + 5
-    layout.needed = needed
+        steps[index].needed = needed
+        # The length of a text; or a number's opcode and octet, and SETITEMS and STOP.
+        needed = steps[index].fixed + 4
+    return needed
 
 
 cdef inline bint same_layout(const Layout* one, const Layout* other) noexcept nogil:
@@ -415,19 +420,18 @@ cdef bint read_by_layout(Machine* m, Fields* fields, Layout* layout) noexcept no
             return False
         at += size
         octets += size
-        # There are four octets at least behind an opcode (`needed`), and five of a number.
+        # There are four octets at least (`needed`).
         memcpy(&number, at, 4)
-        if step.kind == TEXT_STEP or step.kind == COUNTED_STEP:
-            word = TEXT
+        if step.kind == TEXT_STEP or step.kind == SHORT_STEP or step.kind == OCTETS_STEP:
+            word = OCTETS if step.kind == OCTETS_STEP else TEXT
             size = number
             at += 4
-            if step.kind == COUNTED_STEP:
-                word = OCTETS
+            if step.kind != TEXT_STEP:
                 size = number & 0xFF
                 at -= 3
             if end - at < <ptrdiff_t> (<uint64_t> size + step.needed):
                 return False
-            if not size or not is_plain_run(at, size):
+            if not size or end - at < <ptrdiff_t> (<uint64_t> size + SLACK) or not is_plain_run(at, size):
                 is_plain = False
                 look = look_at(at, size)
                 if look & INVALID:
@@ -440,12 +444,17 @@ cdef bint read_by_layout(Machine* m, Fields* fields, Layout* layout) noexcept no
         elif step.kind == NUMBER_STEP:
             word = INT
             size = NUMBER_BYTES[at[0]]
-            memcpy(&number, at + 1, 4)
-            # Only BININT has a sign, and all bits.
-            value = <uint64_t> <int64_t> <int32_t> (number & NUMBER_BITS[at[0]])
+            value = <uint64_t> <int64_t> number_at(at, end)
             at += size
             if not size or end - at < <ptrdiff_t> step.needed:
                 return False
+        elif step.kind == LONG_STEP:
+            word = INT
+            size = number & 0xFF
+            if not 1 <= size <= 8 or end - at < 9 or end - at < <ptrdiff_t> (1 + size + step.needed):
+                return False
+            value = <uint64_t> signed_octets(at + 1, size)
+            at += 1 + size
         else:
             word = INT
             # I00 and I01 are no numbers.
@@ -473,6 +482,23 @@ cdef bint read_by_layout(Machine* m, Fields* fields, Layout* layout) noexcept no
     layouts_used += 1
     pass_memo(m, layout.memo_count)
     return True
+
+
+cdef inline int32_t number_at(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    """Return the number of BININT, BININT1 or BININT2; 0 of another opcode. There are four octets at least."""
+    cdef uint32_t number = 0
+    if end - at > 4:
+        memcpy(&number, at + 1, 4)
+    else:
+        memcpy(&number, at + 1, 3)  # BININT1 at the frame's end
+    # Only BININT has a sign, and all bits.
+    return <int32_t> (number & NUMBER_BITS[at[0]])
+
+
+cdef inline int64_t signed_octets(const uint8_t* data, uint32_t size) noexcept nogil:
+    """Return the number that LONG1 writes as 1 to 8 octets, the lowest first. Eight octets can be read."""
+    cdef int unused = 64 - 8 * <int> size
+    return <int64_t> (load8(data) << unused) >> unused
 
 
 cdef inline void pass_memo(Machine* m, size_t count) noexcept nogil:

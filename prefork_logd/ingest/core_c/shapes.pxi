@@ -187,9 +187,12 @@ cdef size_t write_by_shape(Machine* m, const Shape* shape, long* cost) noexcept 
         json_size += 1
         # As in read_by_layout, there are octets enough for the beginning of a value.
         memcpy(&number, at, 4)
-        if step.kind == TEXT_STEP:
-            at += 4
+        if step.kind == TEXT_STEP or step.kind == SHORT_STEP:
             size = number
+            at += 4
+            if step.kind == SHORT_STEP:
+                size = number & 0xFF
+                at -= 3
             if end - at < <ptrdiff_t> (<uint64_t> size + step.needed):
                 return 0
             if end - at >= <ptrdiff_t> (<uint64_t> size + SLACK) and is_plain_run(at, size):
@@ -209,8 +212,7 @@ cdef size_t write_by_shape(Machine* m, const Shape* shape, long* cost) noexcept 
             cost[0] += size
         elif step.kind == NUMBER_STEP:
             size = NUMBER_BYTES[at[0]]
-            memcpy(&number, at + 1, 4)
-            to = spell_integer(to, <int32_t> (number & NUMBER_BITS[at[0]]))
+            to = spell_integer(to, number_at(at, end))
             at += size
             if not size or end - at < <ptrdiff_t> step.needed:
                 return 0
@@ -223,6 +225,12 @@ cdef size_t write_by_shape(Machine* m, const Shape* shape, long* cost) noexcept 
                 return 0
             to = spell_float(to, real, True)
             at += 8
+        elif step.kind == LONG_STEP:
+            size = number & 0xFF
+            if not 1 <= size <= 8 or end - at < 9 or end - at < <ptrdiff_t> (1 + size + step.needed):
+                return 0
+            to = spell_integer(to, signed_octets(at + 1, size))
+            at += 1 + size
         elif step.kind == LINE_STEP:
             # I00 and I01 are no numbers.
             if end - at < NUMBER_LINE or (at[0] == 48 and (octets - 1)[0] == 0x49):
@@ -241,7 +249,7 @@ cdef size_t write_by_shape(Machine* m, const Shape* shape, long* cost) noexcept 
         return 0
     at += shape.rest
     # What must follow a value that read_value has read.
-    if not (at[0] == 0x58 or at[0] == 0x55 or at[0] == 0x75):
+    if not ends_value(at[0]):
         return 0
     copy_run(to, json, shape.json_rest)
     out.size = to + shape.json_rest - out.data
@@ -459,6 +467,12 @@ cdef bint add_step(Sketch* sketch, int kind, const uint8_t* text) noexcept nogil
         return False
     if kind == NUMBER_STEP and (opcode == 0x4C or opcode == 0x49):
         kind = LINE_STEP
+    elif kind == NUMBER_STEP and opcode == 0x8A:  # LONG1
+        kind = LONG_STEP
+    elif opcode == 0x8C:  # SHORT_BINUNICODE
+        if kind != TEXT_STEP:
+            return False
+        kind = SHORT_STEP
     start = sketch.at + (kind != NUMBER_STEP)
     if not keep_octets(sketch, start):
         return False
@@ -477,7 +491,6 @@ cdef bint add_step(Sketch* sketch, int kind, const uint8_t* text) noexcept nogil
 cdef bint end_sketch(Sketch* sketch) noexcept nogil:
     """Add what follows the last value of a shape."""
     cdef Shape* shape = sketch.shape
-    cdef uint32_t index = shape.count
     # No text begins there.
     if find_part(sketch, sketch.data) or sketch.at != sketch.end or not keep_octets(sketch, sketch.end):
         return False
@@ -486,12 +499,7 @@ cdef bint end_sketch(Sketch* sketch) noexcept nogil:
     shape.rest = <uint32_t> (sketch.end - sketch.fixed)
     shape.json_rest = <uint32_t> (sketch.json.size - sketch.json_used)
     memcpy(shape.json, sketch.json.data, sketch.json.size)
-    # An opcode, and four octets at least behind it, or the length of a text.
-    shape.needed = shape.rest + 2
-    while index:
-        index -= 1
-        shape.steps[index].needed = shape.needed
-        shape.needed = shape.steps[index].fixed + 5
+    shape.needed = settle_needs(shape.steps, shape.count, shape.rest)
     return True
 
 
@@ -522,7 +530,7 @@ cdef bint find_part(Sketch* sketch, const uint8_t* text) noexcept nogil:
         if opcode == 0x71:  # BINPUT
             if part[1] != sketch.memo:
                 return False
-            sketch.is_fixed[part[1]] = sketch.before == 0x58 or sketch.before == 0x63  # BINUNICODE, GLOBAL
+            sketch.is_fixed[part[1]] = sketch.before == 0x58 or sketch.before == 0x8C or sketch.before == 0x63
             sketch.memo += 1
         elif opcode == 0x68:  # BINGET
             if not sketch.memo_start <= part[1] < sketch.memo or not sketch.is_fixed[part[1]]:
@@ -530,7 +538,10 @@ cdef bint find_part(Sketch* sketch, const uint8_t* text) noexcept nogil:
         elif opcode == 0x58:  # BINUNICODE
             if part + 5 == text:
                 return True
-        elif NUMBER_BYTES[opcode] or opcode == 0x47 or opcode == 0x4C or (opcode == 0x49 and part[1] != 48):
+        elif opcode == 0x8C:  # SHORT_BINUNICODE
+            if part + 2 == text:
+                return True
+        elif NUMBER_BYTES[opcode] or opcode == 0x47 or opcode == 0x4C or opcode == 0x8A or (opcode == 0x49 and part[1] != 48):
             return text == NULL or part + 1 == text
         sketch.before = opcode
         sketch.at += size
@@ -550,6 +561,8 @@ cdef inline size_t part_size(const uint8_t* part, size_t left) noexcept nogil:
             return 0
         memcpy(&length, part + 1, 4)
         return 5 + <size_t> length if length <= left - 5 else 0
+    if part[0] == 0x8C or part[0] == 0x8A:  # SHORT_BINUNICODE, LONG1
+        return 2 + <size_t> part[1] if left >= 2 and part[1] <= left - 2 else 0
     if part[0] != 0x4C and part[0] != 0x49 and part[0] != 0x63:  # LONG, INT, GLOBAL
         return 0
     size = 1
