@@ -268,9 +268,9 @@ def _fit_again(record: Record, originals: dict[str, Any]) -> None:
         # A key that has the form of a secret is no name of a field.
         if key not in shown or shown[key] is value or isinstance(value, str):
             continue
-        # The original of a field may have another key than the field's, where a client has used that already.
-        for longest, fields in ((MAX_FITTED_MESSAGE, ("message",)), (MAX_FITTED_NAME, TEXT_FIELDS)):
-            fitted = fit_text(value, longest)
-            for field in fields:
-                if getattr(record, field) == fitted:
-                    setattr(record, field, fit_text(shown[key], longest))
+        # Underscores are behind the name of a field where a client has used that already.
+        name = key.rstrip("_")
+        is_message = name in ("msg", "message")
+        field, longest = ("message", MAX_FITTED_MESSAGE) if is_message else (name, MAX_FITTED_NAME)
+        if (is_message or name in TEXT_FIELDS) and getattr(record, field) == fit_text(value, longest):
+            setattr(record, field, fit_text(shown[key], longest))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
 import pickle
@@ -172,6 +173,14 @@ def test_extra_itself_may_be_a_name_and_a_value() -> None:
     agree({"key": "token", "value": "x"}, redactor, native=False)
     agree({"Key": "token", "n": 1, "VALUE": "x"}, redactor, native=False)
     agree({"key": "token", "values": "x", "value": 1}, Redactor(["*cookie"]), native=True)
+
+
+@pytest.mark.parametrize("field", ["msg", "name", "threadName", "funcName"])
+@pytest.mark.parametrize("value", [7, [1], {"n": {"pwd": "x"}}, Decimal(7)], ids=repr)
+def test_a_field_with_the_text_of_a_secret_of_another_name_stays(field: str, value: object) -> None:
+    """Texts are searched by their forms only."""
+    text = str(value) if isinstance(value, Decimal) else json.dumps(value)
+    agree({field: text, "token": value, "deep": value}, Redactor(DEFAULT_KEYS), native=True)
 
 
 @pytest.mark.parametrize("chosen", [{}, {"format": "text", "template": "%(message)s"}, {"level": "ERROR"}], ids=repr)

@@ -121,6 +121,9 @@ def test_a_client_s_own_attribute_changes_no_field() -> None:
     record.extra = {"msg": {"password": "x"}, "name": {"password": "y"}}
     assert Redactor(DEFAULT_KEYS).redact(record)
     assert (record.message, record.name) == ("login", "shop")
+    record = make_record({"msg": "7", "name": "[1]", "extra": {"token": 7, "pwd": [1]}}, "peer", 1.0)
+    assert Redactor(DEFAULT_KEYS).redact(record)
+    assert (record.message, record.name) == ("7", "[1]")
     record = make_record({"msg": {"password": "hunter2"}}, "peer", 1.0)
     record.extra = {"msg": 1, "msg_": record.extra["msg"]}
     assert Redactor(DEFAULT_KEYS).redact(record)
