@@ -140,7 +140,9 @@ def load_keys(path: Path) -> dict[bytes, bytes]:
         raise ValueError('is needed for accept = "authenticated"; name a file with a line "ID SECRET" for each key')
     try:
         if path.stat().st_mode & 0o077:
-            raise ValueError(f"{path} can be read by others; do: chmod 600 {path}")
+            raise ValueError(
+                f"{path} can be read by others; do: chmod 600 {path}; it has to belong to the collector's user"
+            )
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise ValueError(f"{path}: cannot read it: {describe_refusal(error)}") from error

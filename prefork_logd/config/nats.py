@@ -127,7 +127,7 @@ def file_problems(settings: NatsServers) -> Iterator[tuple[str, str]]:
             yield key, f"{name}: cannot read it: {describe_refusal(error)}"
             continue
         if key in SECRET_FILES and mode & 0o077:
-            yield key, f"{name} can be read by others; do: chmod 600 {name}"
+            yield key, f"{name} can be read by others; do: chmod 600 {name}; it has to belong to the collector's user"
 
 
 def resolved_files(settings: NatsServers, state_dir: str) -> dict[str, str]:

@@ -83,7 +83,8 @@ class ServerSettings(TableSettings, frozen=True, kw_only=True, forbid_unknown_fi
         str,
         Meta(
             description='Shared secrets for listeners with accept = "authenticated": a line for each, an id and a '
-            "secret of 16 characters or more; several are valid at once. Only its owner may read the file.",
+            "secret of 16 characters or more; several are valid at once. Only its owner, the collector's user, may "
+            "read the file.",
         ),
     ] = ""
 

@@ -60,19 +60,31 @@ class Found(NamedTuple):
     range: wire.Range
 
 
+_SUBJECTS_OVERLAP = 10065
+"""The servers' number of that error (JSStreamSubjectOverlapErr)."""
+
+
 async def ensure_stream(connection: Connection, wish: StreamWish, whose: str) -> StreamInfo:
     """Make the stream, or check its configuration.
 
     Raises StoreError that names every different key, with both values; `whose` is the name of the settings.
     """
-    from nats.js.errors import NotFoundError
+    from nats.js.errors import BadRequestError, NotFoundError
 
     wanted = _wanted(wish)
     try:
         info = await connection.ask(lambda stream: stream.stream_info(wish.name))
     except NotFoundError:
         _check_replicas(connection, wish, whose)
-        info = await connection.ask(lambda stream: stream.add_stream(wanted))
+        try:
+            info = await connection.ask(lambda stream: stream.add_stream(wanted))
+        except BadRequestError as error:
+            if error.err_code != _SUBJECTS_OVERLAP:
+                raise
+            raise StoreError(
+                f"stream {wish.name} cannot be made on {connection.where}: another stream there has subjects of "
+                f"{wish.subject}.>; set another subject in {whose}, or the name of that stream"
+            ) from error
     check_stream(connection, wish, info, whose)
     return info
 

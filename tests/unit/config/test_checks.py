@@ -16,7 +16,7 @@ from tests.support.settings import STATE
 @pytest.mark.parametrize(
     ("content", "mode", "said"),
     [
-        (b"a 0123456789abcdef\n", 0o640, "chmod 600"),
+        (b"a 0123456789abcdef\n", 0o640, "chmod 600 .*belong to the collector's user"),
         (b"a short\n", 0o600, ":1: write an id"),
         (b"# nothing\n\n", 0o600, "does not hold a key"),
         (b"a 0123456789abcdef\na 0123456789abcdef\n", 0o600, ":2: this id is taken"),

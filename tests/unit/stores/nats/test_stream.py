@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 pytest.importorskip("nats")
 
 from nats.js.api import DiscardPolicy, StreamConfig
+from nats.js.errors import BadRequestError, NotFoundError
 
 from prefork_logd.config.stores.nats import NatsStoreSettings
 from prefork_logd.errors import StoreError
 from prefork_logd.stores.nats import stream
-from prefork_logd.stores.nats.stream import check_stream, describe_stream, wish_of
+from prefork_logd.stores.nats.stream import check_stream, describe_stream, ensure_stream, wish_of
 
 SETTINGS = NatsStoreSettings(name="n")
 
@@ -76,3 +78,24 @@ def test_weak_promises_are_warnings() -> None:
     assert [warning.split(" is ")[0] for warning in described["warnings"]] == [
         "replicas", "duplicate_window", "sync_wait", "max_payload",
     ]  # fmt: skip
+
+
+def test_a_stream_whose_subjects_another_one_has_is_named_with_the_remedy() -> None:
+    """The servers say neither which stream nor which subjects; of other refusals they say more."""
+    wish = wish_of(SETTINGS)
+
+    def make(number: int) -> None:
+        answers = [NotFoundError(code=404), BadRequestError(code=400, err_code=number, description="overlap")]
+
+        async def ask(_question: Any) -> None:
+            raise answers.pop(0)
+
+        connection = SimpleNamespace(where="nats://x:1", is_clustered=False, ask=ask)
+        asyncio.run(ensure_stream(connection, wish, "[[store]]"))  # type: ignore[arg-type]
+
+    with pytest.raises(
+        StoreError, match=r"stream LOGS cannot .* subjects of logs\.>; set another subject in \[\[store"
+    ):
+        make(10065)
+    with pytest.raises(BadRequestError):
+        make(10052)
