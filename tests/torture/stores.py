@@ -34,7 +34,7 @@ from tests.support.harness import Collector, wait_for
 from tests.support.nats_servers import Server as NatsServer
 from tests.support.nats_servers import ask, free_ports
 from tests.support.postgresql import Server, find_programs
-from tests.torture.processes import Service, run_seeds
+from tests.torture.processes import PAUSES_S, Service, run_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -54,7 +54,7 @@ class StoresTorture:
 
     def __init__(
         self, directory: Path, seed: int, pythons: Sequence[str], server: Server | None, dsn: str = "",
-        *, with_nats: bool = False,
+        *, with_nats: bool = False, pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:  # fmt: skip
         """`dsn` is the collector's connection string for `server`, if it differs from the server's own."""
         self._random = random.Random(seed)
@@ -75,8 +75,7 @@ class StoresTorture:
         self._others: dict[str, int] = {}
         self._refused: dict[str, set[int]] = {}
         self._services = [
-            Service(python, address, f"s{index}", self._random.choice((0.0005, 0.002, 0.01)))
-            for index, python in enumerate(pythons)
+            Service(python, address, f"s{index}", self._random.choice(pauses_s)) for index, python in enumerate(pythons)
         ]
         harm = Harm(self.collector, self._random, cut=self._cut)
         self.kinds = harm.kinds | {"kill -9 of a shipper": lambda: harm._kill_one("shipper")}

@@ -14,6 +14,7 @@ from prefork_logd.stores.nats import wire
 from prefork_logd.stores.nats.store import NatsStore
 from tests.support.nats_servers import Server, ask, free_ports
 from tests.support.stores import never
+from tests.torture.processes import SPARING_S
 from tests.torture.stores import StoresTorture, StreamSearch, database, find_fault
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ JOURNAL = "0123456789abcdef" * 2
 def test_every_record_is_in_each_store_once_whatever_happens(tmp_path: Path) -> None:
     """Killed shippers, writers, workers and masters, servers that crash, and what their owners do to them."""
     with database() as server:
-        torture = StoresTorture(tmp_path, 1, [sys.executable] * 2, server, with_nats=True)
+        torture = StoresTorture(tmp_path, 1, [sys.executable] * 2, server, with_nats=True, pauses_s=SPARING_S)
         try:
             assert torture.run(3) > 0
         finally:
