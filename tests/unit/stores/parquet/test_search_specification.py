@@ -5,11 +5,34 @@ import contextlib
 import pytest
 from hypothesis import given, settings
 
+from prefork_logd.query.filters import Filters
+from prefork_logd.query.tree import Compare, Has
 from prefork_logd.stores.parquet.search import open_search
 from tests.support.parquet_store import JOURNAL, make_store
 from tests.support.searching import Stored, check, check_analysis, filters, make_lines
 from tests.support.stores import block, never
 from tests.support.strategies import bounded
+
+CONDITIONS = [
+    Compare(("message",), "^=", "order"),
+    Compare(("lineno",), "<", "3.5"),
+    Compare(("lineno",), ">=", "3.5"),
+    Compare(("extra", "id"), "=", "true"),
+    Compare(("extra", "id"), "=", "null"),
+    Compare(("extra", "id"), "=", 'q"\\' * 2_500),
+    Compare(("extra", "id"), "=", "9007199254740993"),
+    Compare(("extra", "id"), ">", "1e300"),
+    Has(("extra", "id")),
+    Has(("extra", "a/b~c")),
+]
+"""Conditions that have a case of their own in SQL; few generated queries have them."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("condition", CONDITIONS, ids=range(len(CONDITIONS)))
+def test_each_condition_finds_what_the_matcher_finds(found, condition):
+    """Of texts, numbers and keys that SQL and JSON spell otherwise."""
+    check(found, Filters(tree=condition))
 
 
 @pytest.mark.slow
