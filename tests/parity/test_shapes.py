@@ -274,6 +274,37 @@ def test_a_list_that_grows_after_the_values_behind_it(cores):
         assert agree(cores, head + grown % numbers + b"u.")[1] == 0
 
 
+UUID_OCTETS = (
+    b"ccopy_reg\n_reconstructor\n(cuuid\nUUID\nc__builtin__\nobject\n%btR"
+    b"}X\3\0\0\0intL170141183460469231731687303715884105728L\nsb"
+)
+
+
+@pytest.mark.parametrize("digits", [b"007", b"0", b"000", b"07L", b"00", b"01"])
+def test_a_number_that_begins_with_a_zero_is_no_truth_value(cores, digits):
+    """Only 00 and 01 are. Beside it stands a number that a call drops: it must not be taken for the other one."""
+    head = pickle.dumps(RECORD, 1)[:-2] + b"X\1\0\0\0z"
+    for dropped in [int(digits.rstrip(b"L"))] * 4 + [9, 5, 1]:
+        agree(cores, head + b"](I" + digits + b"\n" + UUID_OCTETS % (b"K%c" % dropped) + b"eu.")
+        agree(cores, head + b"](" + UUID_OCTETS % (b"K%c" % dropped) + b"I" + digits + b"\neu.")
+
+
+def test_opcodes_of_values_with_known_shapes_are_counted(cores):
+    """Each shape is learned in a record of its own. Together they have more opcodes than Python does for one record."""
+    head = pickle.dumps(RECORD, 1)[:-2]
+    dear = UUID_OCTETS % (b"(" + b"c\n\n" * 100 + b"t")
+
+    def record(which):
+        return head + b"".join(b"X\3\0\0\0z%02d" % at + (dear if at in which else b"K\1") for at in range(55)) + b"u."
+
+    for at in range(55):
+        for _ in range(3):
+            agree(cores, record({at}))
+    assert agree(cores, record({0, 54})) == (True, 2 * len(cores))
+    assert not agree(cores, record(range(55)))[0]
+    assert agree(cores, record(range(40))) == (True, 40 * len(cores))
+
+
 def test_a_value_that_is_a_key_later(cores):
     """The same object, so the pickle refers to it; another record has another key there."""
     for number in range(8):

@@ -138,7 +138,10 @@ cdef bint read_by_shape(Machine* m, const Shape* shape) noexcept nogil:
     cdef size_t start = m.written.size
     cdef long text = shape.text
     cdef size_t end = write_by_shape(m, shape, &text)
-    if not end or m.lines_left < shape.lines or m.containers_left < shape.containers:
+    if (
+        not end or m.lines_left < shape.lines or m.containers_left < shape.containers
+        or m.opcodes + shape.opcodes >= MAX_OPCODES
+    ):
         m.written.size = start
         return False
     write_words(
@@ -321,7 +324,7 @@ cdef bint learn_shape(Machine* m, Shape* shape, const Moment* before) noexcept n
     cdef size_t end = m.at, start = m.written.size, found
     cdef long nodes_left = m.nodes_left, text_left = m.text_left, texts = 0
     cdef size_t output_end = m.output_end
-    cdef bint done
+    cdef bint done, is_left = m.is_left
     # The members of a dict of this name are attributes of their own (unfold).
     if m.at - before.at > SHAPE_VALUE or says(node - 1, b"extra"):
         return False
@@ -349,7 +352,9 @@ cdef bint learn_shape(Machine* m, Shape* shape, const Moment* before) noexcept n
     SHAPE_OUT.size = 0
     m.nodes_left = m.text_left = 1 << 30
     m.output_end = SIZE_MAX
+    m.is_left = True  # what Python has to make has no shape: it would be charged by other rules than the shape's
     done = put_any_value(m, &SHAPE_OUT, node, 1)
+    m.is_left = is_left
     shape.nodes = <uint32_t> ((1 << 30) - 1 - m.nodes_left)
     shape.text = (1 << 30) - m.text_left
     m.nodes_left, m.text_left, m.output_end = nodes_left, text_left, output_end
@@ -541,11 +546,19 @@ cdef bint find_part(Sketch* sketch, const uint8_t* text) noexcept nogil:
         elif opcode == 0x8C:  # SHORT_BINUNICODE
             if part + 2 == text:
                 return True
-        elif NUMBER_BYTES[opcode] or opcode == 0x47 or opcode == 0x4C or opcode == 0x8A or (opcode == 0x49 and part[1] != 48):
+        elif (
+            NUMBER_BYTES[opcode] or opcode == 0x47 or opcode == 0x4C or opcode == 0x8A
+            or (opcode == 0x49 and not is_bool_line(part, size))
+        ):
             return text == NULL or part + 1 == text
         sketch.before = opcode
         sketch.at += size
     return False
+
+
+cdef inline bint is_bool_line(const uint8_t* part, size_t size) noexcept nogil:
+    """Tell whether an INT is False or True, as `I00` and `I01`. `I0` and `I007` are numbers."""
+    return size == 4 and part[1] == 48 and (part[2] == 48 or part[2] == 49)
 
 
 cdef inline size_t part_size(const uint8_t* part, size_t left) noexcept nogil:
