@@ -423,6 +423,10 @@ cdef class Core:
             pattern.text = <const uint8_t*> <const char*> text
             pattern.size = len(text)
             pattern.before, pattern.behind = before, behind
+        for text, _, _ in redactor.patterns:
+            # Of hexadecimal digits, and the T between a date and a time.
+            if not text.strip(b"0123456789abcdeft"):
+                self.secrets.has_pattern_of_digits = True
         for form in redactor.forms:
             self.secrets.forms |= names[form]
         self.secrets.shortest = redactor.shortest

@@ -5,6 +5,7 @@
 import datetime as dt
 import decimal
 import io
+import pathlib
 import pickle
 import random
 import uuid
@@ -334,6 +335,35 @@ def test_secrets_in_a_shape(cores):
     for _ in range(4):
         assert agree(cores, frame(request(), name="token"))[0]
         assert agree(cores, pickle.dumps(RECORD | {"key": "password", "value": request()}, 1))
+
+
+@pytest.mark.parametrize("protocol", [1, 4])
+@pytest.mark.parametrize("pattern", ["*e5", "*beef", "*t030405", "*token", "*5/token", "1e*"])
+def test_the_text_of_an_object_may_name_a_secret(pattern, protocol):
+    """Whether it was read by a shape or not, at the top and within a value."""
+    redactor = Redactor([pattern])
+    one = sides.core([OutputSettings(path="a")], redactor)
+    native.speedups.unlearn()
+    names = [
+        decimal.Decimal("1E5"),
+        uuid.UUID(int=2**127 + 0xBEEF),
+        dt.datetime(2026, 1, 2, 3, 4, 5),
+        dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
+        pathlib.PurePosixPath("a5", "token"),
+        bytearray(b"token"),
+        b"token",
+        {"token": 1},
+        ["token"],
+    ]
+    for name in names:
+        for _ in range(4):
+            for body in (
+                frame("x", protocol, "value", key=name),
+                frame({"name": name, "value": "x"}, protocol),
+                frame([(name, "x"), (name, "y")], protocol),
+            ):
+                lines = one.lines(body, sides.PEER, sides.RECEIVED)
+                assert lines in (None, sides.by_python(body, redactor)[:1])
 
 
 def test_forms_of_secrets_are_looked_for_in_a_shape():

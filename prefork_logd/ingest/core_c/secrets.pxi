@@ -50,6 +50,7 @@ cdef struct Secrets:
     size_t patterns_count
     size_t allowed_count
     int forms
+    bint has_pattern_of_digits             # whether the text of a UUID or of a time may fit a pattern
     uint32_t number                        # different for each of them
     size_t shortest                        # octets of the shortest text that may have a form
     size_t prefixes_count

@@ -126,17 +126,44 @@ cdef bint put_container(Machine* m, Out* out, const Node* node, int depth) noexc
     return put_by_python(m, out, node, depth)
 
 
+cdef inline bint is_secret_name(Machine* m, const uint8_t* text, size_t size) noexcept nogil:
+    return size > 0 and find_verdict(m.secrets, text, size) != 0
+
+
 cdef bint names_secret(Machine* m, const Node* name) noexcept nogil:
-    """Tell whether a value may become a text that names a secret: a text, bytes, or a call of one with such."""
-    cdef Walk walk
-    if name.kind == OBJECT:
-        if m.memory.boxes[name.value.box].args.count == 0:
-            return False
-        start_walk(&m.memory, &m.memory.boxes[name.value.box].args, &walk)
-        name = step(&m.memory, &walk)
-    return (
-        (is_text(name) or name.kind == BYTES) and name.size > 0 and find_verdict(m.secrets, name.value.text, name.size) != 0
-    )
+    """Tell whether a value is a text that names a secret, or may become one: bytes, a call, what is written already."""
+    cdef const uint8_t* text
+    if is_text(name) or name.kind == BYTES:
+        return is_secret_name(m, name.value.text, name.size)
+    if name.kind == WRITTEN:
+        # The texts of objects, which have nothing to escape.
+        text = m.written.data + <uint32_t> name.value.integer
+        return text[0] == 34 and is_secret_name(m, text + 1, name.size - 2)
+    if name.kind == SYMBOL:
+        return m.memory.boxes[name.value.box].known == MEMBER
+    return name.kind == OBJECT and call_names_secret(m, m.memory.boxes + name.value.box)
+
+
+cdef bint call_names_secret(Machine* m, Box* box) noexcept nogil:
+    """Tell whether a call may become a text that names a secret. If that is not known, it may."""
+    cdef Node* given[1]
+    cdef size_t count = box.args.count
+    cdef int known
+    if box.module.kind != SYMBOL:
+        return False
+    known = m.memory.boxes[box.module.value.box].known
+    if known == SEQUENCE or known == MAPPING or known == DEFAULT_MAPPING or known == TIMEDELTA:
+        return False
+    if known == UNIVERSAL_ID or ((known == DATETIME or known == DATE or known == TIME) and count == 1):
+        return m.secrets.has_pattern_of_digits
+    if count == 0:
+        return known == UNKNOWN or known == OTHER
+    arguments(m, &box.args, given, 1)
+    if (count == 1 or known == ENCODE) and known != EXCEPTION and known != OTHER:
+        if is_text(given[0]) or given[0].kind == BYTES:
+            return is_secret_name(m, given[0].value.text, given[0].size)
+        return given[0].kind == OBJECT
+    return True
 
 
 cdef bint has_secret_name_among(Machine* m, Chain* one, Chain* other) noexcept nogil:
