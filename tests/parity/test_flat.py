@@ -129,3 +129,31 @@ def test_every_prefix_of_a_flat_record(core):
     assert sides.agree(core, whole)
     for end in range(len(whole)):
         assert not sides.agree(core, whole[:end])
+
+
+def test_a_key_that_comes_again_is_not_passed_over():
+    """The machine reads on at that key. Without it, SETITEM would put a value into the dict before."""
+    one = sides.core()
+    head = frame(GOOD, ending=b"")
+    for again in ("a", "name"):
+        for key in ("a", "name", "z"):
+            body = head + _text("v", "X") + b"}" + _text(again, "X") + b"(K\x01K\x02t" + _text(key, "X")
+            for ending in (b"su.", b"s" + _text("w", "X") + b"Nu.", b"Nu.", b"K\x07u."):
+                sides.agree(one, body + ending)
+    assert not sides.agree(
+        one, head + _text("v", "X") + b"}" + _text("a", "X") + b"(K\x01K\x02t" + _text("a", "X") + b"su."
+    )
+
+
+@pytest.mark.parametrize("protocol", [1, 4])
+def test_members_of_extra_that_refer_to_it(protocol):
+    """They are attributes of their own; within them, the dict is what Python says: a cycle."""
+    one = sides.core()
+    record = {"name": "a", "msg": "said", "created": 1.5}
+    extra = {"b": 1}
+    extra |= {"self": extra, "deep": [{"x": extra}], "state": (extra, 7)}
+    shared = {"c": 1}
+    for further in ({"extra": extra}, {"extra": extra, "y": extra}, {"x": [shared], "extra": shared, "y": shared}):
+        for _ in range(3):
+            sides.agree(one, pickle.dumps(record | further, protocol))
+    assert sides.agree(one, pickle.dumps(record | {"extra": {"b": [shared], "c": shared}}, protocol))

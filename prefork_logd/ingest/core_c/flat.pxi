@@ -330,7 +330,6 @@ cdef bint read_free_key(Machine* m, Fields* fields, uint32_t before, uint32_t* m
     if length == 0 or length > left - head or look_at(data + head, length) != PLAIN:
         return False
     set_node(name, OCTETS if data[0] == 0x55 else TEXT, PLAIN, length, <uint64_t> <size_t> (data + head))
-    m.at += head + length
     while before:
         if FLAT[before].slot >= 0:
             met[0] |= 1 << FLAT[before].slot
@@ -340,10 +339,12 @@ cdef bint read_free_key(Machine* m, Fields* fields, uint32_t before, uint32_t* m
         if met[0] & (1 << slot[0]):
             return False
         met[0] |= 1 << slot[0]
-        return True
-    for index in range(0, fields.extras_count, 2):
-        if same_text(fields.extras[index], name):
-            return False
+    else:
+        for index in range(0, fields.extras_count, 2):
+            if same_text(fields.extras[index], name):
+                return False
+    # Not before: the machine continues at a key that is not new.
+    m.at += head + length
     return True
 
 

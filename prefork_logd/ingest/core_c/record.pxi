@@ -240,6 +240,7 @@ cdef bint unfold(Machine* m, Fields* fields) noexcept nogil:
     if key.kind != DICT:
         # Python may make a dict of an object, too.
         return key.kind != OBJECT
+    m.memory.boxes[key.value.box].is_unfolded = True
     flat = &m.memory.boxes[key.value.box].flat
     fields.extras_count -= 2
     for index in range(at, fields.extras_count):

@@ -94,6 +94,7 @@ cdef struct Box:
     bint hashable     # whether a TUPLE is hashable, and whether a SET is frozen
     bint has_state
     bint has_kwargs
+    bint is_unfolded  # whether it is a DICT whose members are the record's own attributes
     int known         # of a SYMBOL: its number in the table of known names, 0 for none; of an OBJECT: its base
     Node module       # of a SYMBOL, as its name; of an OBJECT its callee, kwargs and state
     Node name

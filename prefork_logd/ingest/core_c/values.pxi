@@ -108,6 +108,10 @@ cdef bint put_container(Machine* m, Out* out, const Node* node, int depth) noexc
     if depth >= MAX_DEPTH:
         return False
     m.nodes_left -= 9 if node.kind == OBJECT else 7 if node.kind == DICT else 5
+    if box.is_unfolded:
+        # Whether it is within itself here, only Python knows.
+        m.is_left = True
+        return False
     if box.open:
         return put_literal(out, b'"<cycle>"')
     box.open = True
@@ -561,6 +565,9 @@ cdef bint put_state(Machine* m, Out* out, const Node* state, int depth) noexcept
     elif state.kind == DICT:
         m.nodes_left -= 8
         box = m.memory.boxes + state.value.box
+        if box.is_unfolded:
+            m.is_left = True
+            return False
         if box.open:
             if not put_literal(out, b'"<cycle>"'):
                 return False
