@@ -23,6 +23,7 @@ cdef enum:
     SHAPE_BYTES = 512        # octets that do not differ
     SHAPE_JSON = 512
     SHAPE_DEPTH = 8
+    SHAPE_WASTE = 256        # octets of texts that may be written in vain before no other shape is tried
     SHAPE_VALUE = 4096       # octets of the longest value that one is learned from
     SHAPE_ROOM = SHAPE_JSON + SHAPE_STEPS * 48 + 2 * SLACK  # octets of JSON beside the texts
     UUID_DIGITS = 39
@@ -89,6 +90,7 @@ cdef bint read_further(Machine* m, Fields* fields, uint32_t key) noexcept nogil:
     cdef Shape* first = SHAPE[bucket]
     cdef Shape* shape
     cdef Moment before
+    cdef size_t wasted = 0
     cdef int way
     if not key or m.secrets.forms or m.size > SHAPE_FRAME:
         return read_value(m)
@@ -99,12 +101,15 @@ cdef bint read_further(Machine* m, Fields* fields, uint32_t key) noexcept nogil:
         if shape.unfit:
             shape.unfit -= 1
             return read_value(m)
-        if read_by_shape(m, shape):
+        if read_by_shape(m, shape, &wasted):
             shape.credit = MOST_CREDIT
             fields.unfit = &shape.unfit
             SHAPES_UNUSED[bucket] = 0
             shapes_used += 1
             return True
+        if wasted > SHAPE_WASTE:
+            # A client could have long texts written once for each shape that has them, in vain.
+            break
     before.at, before.memo = m.at, m.memory.memo_end
     before.opcodes, before.containers, before.lines = m.opcodes, m.containers_left, m.lines_left
     if not read_value(m):
@@ -133,8 +138,11 @@ cdef Shape* place_for_shape(Shape* first) noexcept nogil:
     return found
 
 
-cdef bint read_by_shape(Machine* m, const Shape* shape) noexcept nogil:
-    """Read a value that may have this shape; return whether it has. If it has not, nothing has changed."""
+cdef bint read_by_shape(Machine* m, const Shape* shape, size_t* wasted) noexcept nogil:
+    """Read a value that may have this shape; return whether it has.
+
+    If it has not, nothing has changed, and the octets of texts that were written are added to `wasted`.
+    """
     cdef size_t start = m.written.size
     cdef long text = shape.text
     cdef size_t end = write_by_shape(m, shape, &text)
@@ -143,6 +151,7 @@ cdef bint read_by_shape(Machine* m, const Shape* shape) noexcept nogil:
         or m.opcodes + shape.opcodes >= MAX_OPCODES
     ):
         m.written.size = start
+        wasted[0] += text - shape.text
         return False
     write_words(
         m.memory.stack + m.top, WRITTEN | <uint64_t> shape.nodes << 16 | <uint64_t> (m.written.size - start) << 32,
