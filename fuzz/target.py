@@ -119,7 +119,7 @@ SETUPS = (
     Setup(((WIDE_TEMPLATE, 0, ()), (TEMPLATE, 40, ())), ((20, ()), (0, ("shop", "a.b"))), ships=True),
     Setup((), ((30, ("shop",)),), ships=True),
     Setup(((None, 50, ()),), ships=True),
-    Setup(((None, 0, ()), (TEMPLATE, 0, ())), forms=("bearer", "card", "jwt", "url-password")),
+    Setup(((None, 0, ()), (TEMPLATE, 0, ())), forms=("bearer", "card", "jwt", "key-value", "url-password")),
     Setup(((None, 0, ()), (TEMPLATE, 0, ())), ((20, ()),), forms=("private-key", "provider-token")),
     Setup(((None, 0, ()), (SENDER_TEMPLATE, 0, ())), ((30, ()),), sender=SENDER),
 )
