@@ -193,10 +193,15 @@ def _filled(choices: Choices, form: Form) -> list[Part]:
     return [_odd(choices)] if form == "odd" else [_text(choices), None]
 
 
-def _frame(choices: Choices, groups: list[list[tuple[bytes, bytes]]], nested: list[tuple[bytes, list[Part]]]) -> bytes:
+def _frame(
+    choices: Choices,
+    groups: list[list[tuple[bytes, bytes]]],
+    nested: list[tuple[bytes, list[Part]]],
+    memo: int,
+    number: int,
+) -> bytes:
     """Return the body of a record's frame: its dict, with or without the numbers of a pickler that memoizes."""
-    memo = 0 if choices.is_ours else 3 - choices.below(4)
-    number = choices.of((0, 0, 0, 0, 1, 200, 250))
+    memo = 0 if choices.is_ours else memo
     parts = [b"\x80\x04" if choices.is_ours else choices.of((b"", b"", b"\x80\x02")), b"}"]
 
     def put() -> None:
@@ -242,14 +247,27 @@ def frames(data: bytes, most: int) -> list[bytes]:
     choices = Choices(data)
     sites = [_values(choices, SITE) for _ in range(1 + choices.below(3))]
     origins = [_values(choices, ORIGIN) for _ in range(1 + choices.below(2))]
-    forms = [_form(choices) for _ in range(1 + choices.below(2))]
+    # Under the name and number of the memo that they mostly have, as a form is known by these.
+    forms = [(choices.of(KEYS), _form(choices)) for _ in range(1 + choices.below(2))]
+    memo, number, plain = 3 - choices.below(4), choices.of((0, 0, 0, 0, 1, 200, 250)), choices.below(2)
     made: list[bytes] = []
     while len(made) < most:
         begin = [(_text(choices, b"name"), _text(choices)), (_text(choices, b"msg"), _text(choices))]
         created = [(b"X\x07\0\0\0created", b"G" + struct.pack(">d", 1_795_404_245.125))]
         further = [(_text(choices, b"key%d" % choices.below(3)), _text(choices)) for _ in range(choices.below(3))]
-        nested = [(_text(choices, choices.of(KEYS)), _filled(choices, form)) for form in forms if choices.below(8)]
-        body = _frame(choices, [begin, choices.of(sites), created, choices.of(origins), further], nested)
+        if plain:
+            begin = [(b"X\4\0\0\0name", b"X\4\0\0\0shop"), (b"X\3\0\0\0msg", b"X\4\0\0\0said")]
+        nested = [
+            (_text(choices, name if choices.below(8) else choices.of(KEYS)), _filled(choices, form))
+            for name, form in forms
+            if choices.below(8)
+        ]
+        groups = (
+            [begin, created, further] if plain else [begin, choices.of(sites), created, choices.of(origins), further]
+        )
+        if choices.below(8) == 7:
+            memo, number = 3 - choices.below(4), choices.of((0, 0, 0, 0, 1, 200, 250))
+        body = _frame(choices, groups, nested, memo, number)
         made += [body] * (1 + choices.below(3))
         if choices.below(3) == 2:
             made += [_changed(choices, body), body]
