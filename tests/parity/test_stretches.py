@@ -442,6 +442,52 @@ def test_structured_extras_are_read_as_before(cores):
         assert agree(cores, made(7))
 
 
+SINGLE = (
+    {"ident": 7}, {"ident": "a"}, {"ident": None}, {"ident": 2**70}, {"ident": 1.5}, {"ident": {"ident": {"a": 1}}},
+    {"ident": {}}, {"ident": []}, {"ident": ["a"]}, {"ident": {"a": 1, "b": 2}}, {"ident": (1, "a")}, {"password": "x"},
+    {"msg": 1}, {"lineno": 1}, {"args": 1}, {"taskName": "x"}, {7: 1}, {"\u00fc": "\u2028"}, {"": ""}, ["a"],
+    ["\ud800"], [""], ["x" * 300], [["a"]], [{"a": "b"}], [7], [None], ["a", "b"], [], {},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("value", SINGLE, ids=ascii)
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_containers_with_one_member(cores, value, is_ours):
+    """A pickle has no mark before the only member: it looks like an attribute of the record up to its end."""
+    for extras in ({"user": value}, {"user": value, "end": 1}, {"a": 1, "user": value, "other": value, "last": value}):
+        frame = made(3, is_ours=is_ours, **extras)
+        for _ in range(3):
+            assert agree(cores, frame)
+        for at in range(frame.index(b"user"), len(frame)):
+            for octet in (b"s", b"a", b"u", b"q", b"0", b"X"):
+                agree(cores, frame[:at] + octet + frame[at:])
+                agree(cores, frame[:at] + octet + frame[at + 1 :])
+            agree(cores, frame[:at] + frame[at + 1 :])
+
+
+@pytest.mark.parametrize("is_ours", [False, True])
+@pytest.mark.parametrize(
+    "value", [{"ident": 7}, {"ident": "a"}, {"ident": {"deep": [5, 6]}}, ["a"], {"ident": ["a"]}], ids=ascii
+)
+def test_a_container_with_one_member_is_read_once(cores, value, is_ours):
+    """So its place in the code and its thread stay copied."""
+    for _ in range(20):
+        agree(cores, made(3, is_ours=is_ours, user=value, end=1))
+    before = native.speedups.stretches()
+    for number in range(10):
+        assert agree(cores, made(3, str(number), is_ours=is_ours, user=value, end=1))
+    assert native.speedups.stretches() - before == 10 * 2 * len(cores)
+
+
+def test_a_key_that_comes_twice_is_no_key_left_out(cores):
+    """The machine reads it again: without it, an opcode that is missing elsewhere would make the record whole."""
+    head = made(3, a=1, user=[])[:-2]
+    assert agree(cores, head + b"X\1\0\0\0bK\1u.")
+    for _ in range(3):
+        assert not agree(cores, head + b"X\1\0\0\0aX\1\0\0\0bK\1u.")
+        assert not agree(cores, head + b"X\3\0\0\0msgX\1\0\0\0bK\1u.")
+
+
 @pytest.mark.parametrize("python", ["2.7", "3.6", "3.13"])
 def test_other_layouts(cores, python):
     """As other interpreters have it: texts as SHORT_BINSTRING, other orders of keys, a taskName."""

@@ -405,6 +405,17 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     begin_fields(fields)
     m.text_left = output_for(size)
     while m.at < size and data[m.at] != 0x75:  # SETITEMS
+        if data[m.at] == 0x73:  # SETITEM
+            if not join_member(m, fields):
+                return False
+            pairs -= 1
+            if not is_lost:
+                key = FLAT[key].parent
+            continue
+        if fields.has_containers and join_item(m, fields):
+            continue
+        if m.is_lost:
+            return False
         after = 0
         if not is_lost:
             stop = stretch_end if stretch_end > m.at else size
@@ -419,6 +430,8 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
                 continue
             if m.at >= size or data[m.at] == 0x75:
                 break
+            if data[m.at] == 0x73:
+                continue
             if not after:
                 after = next_key(key, data + m.at, size - m.at)
             if not after:

@@ -94,6 +94,9 @@ cdef bint read_further(Machine* m, Fields* fields, uint32_t key) noexcept nogil:
     cdef int way
     if not key or m.secrets.forms or m.size > SHAPE_FRAME:
         return read_value(m)
+    # Behind an empty dict it may be the only member of that (join_member), which has to be built.
+    if fields.extras_count and is_open(m, fields.extras[fields.extras_count - 1], DICT):
+        return read_value(m)
     for way in range(SHAPE_WAYS):
         shape = first + way
         if shape.key != key or shape.memo_start != m.memory.memo_end or shape.secrets != m.secrets.number:
