@@ -157,3 +157,13 @@ def test_members_of_extra_that_refer_to_it(protocol):
         for _ in range(3):
             sides.agree(one, pickle.dumps(record | further, protocol))
     assert sides.agree(one, pickle.dumps(record | {"extra": {"b": [shared], "c": shared}}, protocol))
+
+
+def test_a_value_with_a_number_whose_key_has_none():
+    """What refers to the number means the value, also once the key is known."""
+    one = sides.core()
+    head = frame(GOOD, ending=b"")
+    body = head + _text("v", "X") + _text("the value", "X") + b"q\x06" + _text("w", "X") + b"h\x06u."
+    for again in (body, body.replace(b"h\x06u.", b"]h\x06au.")):
+        for _ in range(3):
+            assert sides.agree(one, again)

@@ -247,8 +247,9 @@ cdef uint32_t read_usual_pairs(
             real = <uint64_t> <size_t> value_at
             value_at += length
             memcpy(&two_octets, value_at, 2)
-            if two_octets == put + (is_put << 8):  # BINPUT
-                write_words(memo + is_put, word, real)
+            # The key's number comes first. A value with a number whose key has none is not usual.
+            if is_put and two_octets == put + 256:  # BINPUT
+                write_words(memo + 1, word, real)
                 is_put += 256
                 value_at += 2
         elif opcode == 0x4E:  # NONE
