@@ -318,9 +318,9 @@ def test_secrets_in_a_shape(cores):
     other = sides.core(redactor=Redactor(["colour"]))
     for number in range(6):
         for value in (
-            {"user": f"u{number}", "password": f"p{number}"},
-            {"user": f"u{number}", "colour": f"c{number}"},
-            {"user": "a", "deep": {"more": [{"api_key": number, "b": 1}]}},
+            {"who": f"u{number}", "password": f"p{number}"},
+            {"who": f"u{number}", "colour": f"c{number}"},
+            {"who": "a", "deep": {"more": [{"api_key": number, "b": 1}]}},
         ):
             assert agree(cores, frame(value))[0]
             assert sides.agree(other, frame(value), Redactor(["colour"]))
