@@ -1,5 +1,6 @@
 """Real disks, small enough to be filled."""
 
+import contextlib
 import gc
 import os
 import subprocess
@@ -31,10 +32,20 @@ def small_disk(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left():
-    """Every test ends with the descriptors and children it began with."""
-    before = {path.name for path in Path("/proc/self/fd").iterdir()}
+    """Every test ends with the descriptors and children it began with: an earlier one may have left some."""
+    before, children = {path.name for path in Path("/proc/self/fd").iterdir()}, _children()
     yield
     gc.collect()
     assert {path.name for path in Path("/proc/self/fd").iterdir()} <= before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert _children() <= children
+
+
+def _children():
+    """Return the numbers of the children of this process, of those that have ended and nobody waited for, too."""
+    own, found = os.getpid(), set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # Behind the name in parentheses, which may have any characters: state, and number of the parent (proc(5)).
+            if int(path.read_text().rpartition(")")[2].split()[1]) == own:
+                found.add(path.parent.name)
+    return found
