@@ -25,7 +25,7 @@ test: $(NATIVE)  ## the whole test suite; what a core has a part in once more wi
 	$(BIN)/python -m tests.support.alone $(SIDE_BY_SIDE) $(ALL_TESTS)
 	PREFORK_LOGD_NATIVE=0 $(BIN)/python -m tests.support.alone -q $(SIDE_BY_SIDE) $(TWIN)
 
-test-fast: $(NATIVE)  ## the unit tests that start no process and read no corpus, in less than a minute
+test-fast: $(NATIVE)  ## the unit tests that start no process and read no corpus, in a minute or two
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests/unit
 
 check: $(READY)  ## lint, formatting, types, direction of imports

@@ -29,6 +29,7 @@ def _build(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setup", [ROOT / "setup.py", wheels.PACKAGING / "setup.py"], ids=["collector", "handler"])
 @pytest.mark.parametrize("version", ["2.7", "3.6"])
 def test_old_pythons_read_the_metadata(setup: Path, version: str) -> None:

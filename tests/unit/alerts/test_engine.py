@@ -509,6 +509,7 @@ def test_the_history_is_bounded(make_world: Maker, hook: Hook, monkeypatch: pyte
     assert world.engine._opened.ledger._one("SELECT count(*) FROM notices")[0] == 6
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_the_states(
     tmp_path: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -64,6 +64,7 @@ def test_a_file_with_another_text_than_an_address_is_refused(tmp_path: Path) -> 
     assert "secret.example" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_other_types_send_by_their_own_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command runs, and a mail goes to its server."""
     assert send(CommandSettings(name="c", command=("/bin/echo", "sent")), NOTICE) == "sent"

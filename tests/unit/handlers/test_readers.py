@@ -304,6 +304,7 @@ def test_proxies_of_werkzeug_ask_no_function() -> None:
     assert read(context("request"))["text"] == "<LocalProxy unbound>"
 
 
+@pytest.mark.slow
 def test_objects_of_old_classes_of_python_2_are_read_as_others() -> None:
     program = """
 import cookielib, email, sys, UserDict

@@ -78,6 +78,7 @@ def query(text: str) -> Filters:
     return Filters(tree=parse(text, now=NOON))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ['message=~"order|full"', 'NOT message=~"(?i)order"', "order level>=30", "*"])
 def test_answers_are_those_of_the_specification(found: Stored, text: str) -> None:
     """Of every call, whether it runs in the process or here."""
@@ -85,6 +86,7 @@ def test_answers_are_those_of_the_specification(found: Stored, text: str) -> Non
     check_analysis(found, query(text))
 
 
+@pytest.mark.slow
 def test_only_calls_that_end_late_have_a_process(tmp_path: Path) -> None:
     """An expression always, many words and parts of texts only in large records."""
     with contextlib.closing(opened(tmp_path, [line(NOON, msg="disk full")])) as search:
@@ -101,6 +103,7 @@ def test_only_calls_that_end_late_have_a_process(tmp_path: Path) -> None:
     assert [costs.ends_late(some, octets) for octets in (500, 5_000)] == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "is_late"), [("disk full", False), ("disk " * 10_000, True)])
 def test_large_texts_of_the_journal_count_too(tmp_path: Path, text: str, is_late: bool) -> None:
     """They are in no file yet."""
@@ -121,6 +124,7 @@ CALLS: dict[str, Callable[[SearchApart], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 def test_a_call_is_cancelled_at_once(slow: SearchApart, call: Callable[[SearchApart], Any]) -> None:
     """While RE2 works on a block of records; the next call works."""
@@ -140,6 +144,7 @@ def test_a_call_is_cancelled_at_once(slow: SearchApart, call: Callable[[SearchAp
     assert slow.count(query('message=~"^f9 "')) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 def test_a_call_ends_at_its_deadline(slow: SearchApart, call: Callable[[SearchApart], Any]) -> None:
     """Not when the block of records is over; with the sentence for users."""
@@ -150,6 +155,7 @@ def test_a_call_ends_at_its_deadline(slow: SearchApart, call: Callable[[SearchAp
     assert time.monotonic() - began < 1.0 + apart.GRACE_S + ENDED_S
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_the_search(found: Stored, tmp_path: Path) -> None:
     """Also if the search is not closed, and while it works: nobody waits for its answers."""
     search = opened(tmp_path, [line(NOON, msg="x")])
@@ -180,6 +186,7 @@ search.count(Filters(tree=parse(sys.argv[2], now=0)))
 """
 
 
+@pytest.mark.slow
 def test_the_process_does_not_outlive_a_parent_that_is_killed(slow: SearchApart) -> None:
     """It may work on a block of records for minutes, and ends nevertheless."""
     root = str(slow._opened_with[0].path)  # type: ignore[attr-defined]
@@ -200,6 +207,7 @@ def _runs(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_lines_that_nobody_wants_any_more_end_the_process(found: Stored) -> None:
     """It has written more than the pipe takes, perhaps."""
     search = found.search
@@ -211,6 +219,7 @@ def test_lines_that_nobody_wants_any_more_end_the_process(found: Stored) -> None
     assert len([*search.lines(query('message=~""'))]) == len([one for one in found.lines if b'"message"' in one])
 
 
+@pytest.mark.slow
 def test_errors_come_back(found: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With their kinds and sentences; a process that was killed, or cannot be started, is an error of the store."""
     search = found.search
@@ -230,6 +239,7 @@ def test_errors_come_back(found: Stored, tmp_path: Path, monkeypatch: pytest.Mon
         assert other.count(query("message=~x")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["raise ImportError", "import sys; sys.stdin.close(); raise SystemExit(3)"])
 @pytest.mark.parametrize("executable", [None, "absent"])
 def test_without_a_process_calls_are_answered_here(

@@ -57,6 +57,7 @@ def test_a_file_in_the_way_to_the_directory(loop: FakeLoop, tmp_path: Path, capl
     assert [level for level, _ in _said(loop, caplog)] == [logging.ERROR]
 
 
+@pytest.mark.slow
 def test_a_file_system_mounted_over_the_directory(
     loop: FakeLoop, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -108,6 +108,7 @@ def answered(socks: list[socket.socket]) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_a_visitor_waits_for_few_handshakes_of_another_address(
     certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +160,7 @@ def test_the_page_is_served_while_handshakes_are_attacked(tmp_path: Path) -> Non
             assert last.get("/").text == "done"
 
 
+@pytest.mark.slow
 def test_a_handshake_that_is_not_completed_ends(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """After its time, also if it waits for a turn; garbage ends it at once."""
     monkeypatch.setattr(handshakes, "HANDSHAKE_S", 0.05)
@@ -207,6 +209,7 @@ class WithOtherArguments(asyncio.BufferedProtocol):
         raise NotImplementedError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [None, WithoutBuffer, WithOtherArguments])
 def test_the_page_is_served_with_a_python_that_has_another_class(
     base: type | None, tmp_path: Path, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch

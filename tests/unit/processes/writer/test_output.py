@@ -274,6 +274,7 @@ def test_a_file_that_was_removed_is_a_warning(output: Output, tmp_path: Path, ca
     assert _logged(caplog) == [(logging.WARNING, f"output all: {tmp_path}/all.jsonl: was removed; a new file is begun")]
 
 
+@pytest.mark.slow
 def test_a_file_system_mounted_over_the_directory_gets_the_next_lines(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

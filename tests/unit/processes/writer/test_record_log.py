@@ -83,6 +83,7 @@ def test_a_shipper_that_waits_is_woken_once(writer: Writer) -> None:
     os.close(waker)
 
 
+@pytest.mark.slow
 def test_a_full_journal_holds_up_and_goes_on(writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is appended beyond the limit; a warning comes before, and what waited is not lost."""
     turns = 0
@@ -103,6 +104,7 @@ def test_a_full_journal_holds_up_and_goes_on(writer: Writer, caplog: pytest.LogC
     assert len(writer.read()) < 40 * (turns + 1)
 
 
+@pytest.mark.slow
 def test_a_store_that_may_miss_records_holds_up_nobody(writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
     """The groups of errors keep nothing in a log that is half full; the other store keeps what it needs."""
     errors = writer.board.store(PLACE + 1)
