@@ -99,7 +99,7 @@ cdef bint join_member(Machine* m, Fields* fields) noexcept nogil:
     cdef size_t count = fields.extras_count
     if count < 4 or fields.extras[count - 2] != name or fields.extras[count - 3] != name - 1:
         return False
-    # What was written by its shape cannot be looked into: the record is read again, key by key.
+    # A value that was written by its shape cannot be a member. The record is then read again, key by key.
     if not is_open(m, name - 1, DICT) or (name + 1).kind == WRITTEN or not put_pairs(m, name - 1, m.top - 2):
         return False
     m.at += 1

@@ -2,13 +2,13 @@
 #
 # Owns the shapes: the octets of a value that do not differ between records, and the JSON between the texts and numbers
 # in it. A service fills the same form in each record, as a request with its method, path and headers. The opcodes of a
-# pickle decide what is built; texts and numbers only fill places in it. So where all other octets are equal, the
-# JSON is equal, too, but for these texts and numbers.
+# pickle decide which dicts and lists it builds. Texts and numbers only fill places in them. So if all other octets of two
+# values are equal, their JSON differs in these texts and numbers alone.
 #
 # A shape is learned from a value that was read and written in the usual way (nested.pxi, values.pxi), and kept only if
-# the same JSON is written by it. It may refer to its keys and names, as a list of dicts does, and to nothing else that
-# came before: what is referred to could grow later, and the places would come in another order than the octets.
-# Its values are not in the memo: a record that refers to them later is read again, key by key.
+# the same JSON is written by it. It may refer to its own keys and names, as a list of dicts does, and to nothing else:
+# a list that is referred to could grow later, and its values would stand in another order in the JSON than in the pickle.
+# Its values are not in the memo. A record that refers to them later is read again, key by key.
 
 cdef enum:
     REAL_STEP = 8            # BINFLOAT; the kinds below 8 are those of layouts (repeats.pxi)
@@ -17,7 +17,7 @@ cdef enum:
     UUID_STEP = 11           # the number of a UUID: LONG
     SHAPE_BUCKETS = 64
     SHAPE_WAYS = 4           # places in a bucket, which is that of a key
-    SHAPE_FRAME = 1 << 16    # octets of the largest frame that is read so: what is written has room for its texts
+    SHAPE_FRAME = 1 << 16    # octets of the largest frame with values that are read so: each reserves room for all texts of the frame
     SHAPE_PATIENCE = 8       # shapes in a row that may be learned and not used: then one of so many values is learned
     SHAPE_STEPS = 24
     SHAPE_BYTES = 512        # octets that do not differ
